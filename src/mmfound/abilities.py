@@ -1,0 +1,31 @@
+"""What a model can do. Evaluators, `generate` and the Python API ask for an ability, never for a class.
+
+Shape letters: B samples, L text length, E joint embedding width.
+"""
+
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+
+@runtime_checkable
+class EmbedsImages(Protocol):
+    """Maps pictures into an embedding space."""
+
+    def embed_image(self, image: Tensor) -> Tensor:
+        """[B, 3, H, W] float32 RGB in [0, 1] -> [B, E] float32 of unit length."""
+        ...
+
+
+@runtime_checkable
+class EmbedsText(Protocol):
+    """Maps texts into the embedding space of the pictures."""
+
+    def embed_text(self, tokens: Tensor, token_mask: Tensor) -> Tensor:
+        """[B, L] int64 ids and [B, L] bool mask -> [B, E] float32 of unit length."""
+        ...
+
+
+@runtime_checkable
+class EmbedsImagesAndText(EmbedsImages, EmbedsText, Protocol):
+    """A dual encoder: both sides in one space."""
