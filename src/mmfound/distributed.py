@@ -3,9 +3,12 @@
 Shape letters: B batch on this rank, G batch over all ranks.
 """
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 def world_size() -> int:
@@ -22,16 +25,21 @@ class _GatherBatch(torch.autograd.Function):
     """All-gather forward; the backward sums the gradient of every rank for this rank's rows (reduce-scatter)."""
 
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        gathered = [torch.empty_like(x) for _ in range(world_size())]
-        dist.all_gather(gathered, x.contiguous())
-        return torch.cat(gathered)
+    def forward(ctx: Any, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        gathered = x.new_empty(world_size() * len(x), *x.shape[1:])
+        dist.all_gather_into_tensor(gathered, x.contiguous())
+        return gathered
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        grad = grad.contiguous()
-        dist.all_reduce(grad)  # gloo has no reduce-scatter
-        return grad.chunk(world_size())[rank()]
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        if dist.get_backend() == "nccl":
+            mine = grad.new_empty(len(grad) // world_size(), *grad.shape[1:])
+            dist.reduce_scatter_tensor(mine, grad.contiguous())
+            return mine
+        total = grad.clone(memory_format=torch.contiguous_format)  # autograd may still need the incoming one
+        dist.all_reduce(total)
+        return total.chunk(world_size())[rank()]
 
 
 def gather_batch(x: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Objectives: one file each."""
 
 from mmfound.tasks.base import Task
+from mmfound.tasks.contrastive import Contrastive
 
-__all__ = ["Task"]
+__all__ = ["Contrastive", "Task"]

@@ -1,0 +1,1 @@
+"""Key maps from other libraries' weights to ours: one file each."""

@@ -1,0 +1,41 @@
+"""Two towers and a temperature.
+
+Shape letters: B samples, L text length, E joint embedding width.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class DualEncoder(nn.Module):
+    """Embeds pictures and texts in one space (Radford et al. 2021, arXiv:2103.00020, figure 3).
+
+    Args:
+        image_tower: [B, 3, H, W] in [0, 1] to [B, E].
+        text_tower: [B, L] ids and [B, L] mask to [B, E].
+        init_temperature: similarities are divided by it at the start; learned as `logit_scale`, the logarithm of its
+            inverse.
+    """
+
+    def __init__(self, image_tower: nn.Module, text_tower: nn.Module, init_temperature: float = 0.07) -> None:
+        super().__init__()
+        self.image_tower = image_tower
+        self.text_tower = text_tower
+        # FSDP2 and ZeRO refuse parameters without dimensions.
+        self.logit_scale = nn.Parameter(torch.full((1,), -math.log(init_temperature)))
+
+    def embed_image(self, image: Tensor) -> Tensor:
+        """[B, 3, H, W] float32 RGB in [0, 1] to [B, E] float32 of unit length."""
+        return _unit(self.image_tower(image))
+
+    def embed_text(self, tokens: Tensor, token_mask: Tensor) -> Tensor:
+        """[B, L] int64 ids and [B, L] bool mask to [B, E] float32 of unit length."""
+        return _unit(self.text_tower(tokens, token_mask))
+
+
+def _unit(x_BE: Tensor) -> Tensor:
+    with torch.autocast(x_BE.device.type, enabled=False):
+        return F.normalize(x_BE.float(), dim=-1)

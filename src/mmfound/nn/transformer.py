@@ -1,0 +1,71 @@
+"""The pre-norm transformer block.
+
+Shape letters: B batch, L sequence length, D width.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from mmfound.nn.attention import SelfAttention
+
+Activation = Literal["quick_gelu", "gelu"]
+
+
+class QuickGelu(nn.Module):
+    """x * sigmoid(1.702 x), the activation of all weights that OpenAI released for CLIP."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(1.702 * x)
+
+
+class Mlp(nn.Module):
+    """Two linear layers, four times as wide between them.
+
+    Args:
+        width: D.
+        activation: between the layers; "gelu" is the exact one.
+    """
+
+    def __init__(self, width: int, activation: Activation) -> None:
+        super().__init__()
+        self.c_fc = nn.Linear(width, 4 * width)
+        self.activation = QuickGelu() if activation == "quick_gelu" else nn.GELU()
+        self.c_proj = nn.Linear(4 * width, width)
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        return self.c_proj(self.activation(self.c_fc(x_BLD)))
+
+
+class Block(nn.Module):
+    """Self-attention and MLP, each on normalised input and added to it.
+
+    Args:
+        width: D, a multiple of `heads`.
+        heads: number of attention heads.
+        activation: of the MLP.
+    """
+
+    def __init__(self, width: int, heads: int, activation: Activation = "quick_gelu") -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(width)
+        self.attn = SelfAttention(width, heads)
+        self.ln_2 = nn.LayerNorm(width)
+        self.mlp = Mlp(width, activation)
+
+    def forward(self, x_BLD: Tensor, mask: Tensor | None = None, *, causal: bool = False) -> Tensor:
+        """[B, L, D] to the same shape; `mask` and `causal` as in `SelfAttention`."""
+        x_BLD = x_BLD + self.attn(self.ln_1(x_BLD), mask, causal=causal)
+        return x_BLD + self.mlp(self.ln_2(x_BLD))
+
+    def initialize(self, depth: int) -> None:
+        """Draw the weights as OpenAI's text transformer of `depth` blocks does (CLIP, model.py)."""
+        width = self.ln_1.normalized_shape[0]
+        residual_std = width**-0.5 * (2 * depth) ** -0.5
+        nn.init.normal_(self.attn.in_proj.weight, std=width**-0.5)
+        nn.init.normal_(self.attn.out_proj.weight, std=residual_std)
+        nn.init.normal_(self.mlp.c_fc.weight, std=(2 * width) ** -0.5)
+        nn.init.normal_(self.mlp.c_proj.weight, std=residual_std)
+        nn.init.zeros_(self.attn.in_proj.bias)
+        nn.init.zeros_(self.attn.out_proj.bias)

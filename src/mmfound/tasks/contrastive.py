@@ -1,0 +1,79 @@
+"""Contrastive image-text pre-training (Radford et al. 2021, arXiv:2103.00020, section 2.3)."""
+
+import math
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from mmfound.batch import ImageTextBatch
+from mmfound.errors import ConfigError
+from mmfound.losses.contrastive import clip_loss
+from mmfound.models import DualEncoder
+from mmfound.optim import Optim
+from mmfound.tasks.base import Task
+
+
+class Contrastive(Task):
+    """Pull paired image and text embeddings together, push all other pairs in the global batch apart.
+
+    Args:
+        encoder: the two towers and the learned temperature.
+        optim: optimiser and learning-rate schedule.
+        max_logit_scale: upper bound on exp(logit_scale); 100 in the paper (section 2.5).
+        positives: what belongs together: only the two sides of a "pair" as in the paper, all pairs with an equal
+            "caption", or all with an equal "label" (for small vocabularies, where equal captions meet in a batch).
+    """
+
+    batch_type = ImageTextBatch
+    whole_batch_loss: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        encoder: DualEncoder,
+        optim: Optim,
+        max_logit_scale: float = 100.0,
+        positives: Literal["pair", "caption", "label"] = "pair",
+    ) -> None:
+        super().__init__(optim)
+        self.encoder = encoder
+        self.positives = positives
+        self.bounds = {"encoder.logit_scale": (0.0, math.log(max_logit_scale))}
+
+    def compute_losses(self, batch: ImageTextBatch) -> dict[str, Tensor]:
+        """`loss`, and `logit_scale` as the factor on the similarities."""
+        image_BE = self.embed_image(batch["image"])
+        text_BE = self.embed_text(batch["tokens"], batch["token_mask"])
+        scale = self.encoder.logit_scale.exp()
+        loss = clip_loss(image_BE, text_BE, scale, group_B=self._groups(batch))
+        return {"loss": loss, "logit_scale": scale.detach().squeeze()}
+
+    def embed_image(self, image: Tensor) -> Tensor:
+        """[B, 3, H, W] float32 RGB in [0, 1] to [B, E] float32 of unit length."""
+        return self.encoder.embed_image(image)
+
+    def embed_text(self, tokens: Tensor, token_mask: Tensor) -> Tensor:
+        """[B, L] int64 ids and [B, L] bool mask to [B, E] float32 of unit length."""
+        return self.encoder.embed_text(tokens, token_mask)
+
+    def setup(self, stage: str) -> None:
+        """Refuse a tokenizer with more ids than the text tower has rows; on a GPU that ends in a device assertion."""
+        super().setup(stage)
+        tokenizer = getattr(getattr(self.trainer, "datamodule", None), "tokenizer", None)
+        table = getattr(self.encoder.text_tower, "token_embedding", None)
+        if tokenizer is not None and table is not None and tokenizer.vocab_size > table.num_embeddings:
+            raise ConfigError(
+                f"the text tower has vocab_size {table.num_embeddings}, but {type(tokenizer).__name__} makes "
+                f"{tokenizer.vocab_size} ids. Set the text tower's vocab_size to that."
+            )
+
+    def _groups(self, batch: ImageTextBatch) -> Tensor | None:
+        if self.positives == "pair":
+            return None
+        if self.positives == "caption":
+            return batch["text_id"]
+        if "label" not in batch:
+            raise ConfigError(
+                f"positives: label needs labels, but the batch has only {sorted(batch)}. "
+                "Use a source with labels, or positives: caption."
+            )
+        return batch["label"]

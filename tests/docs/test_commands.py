@@ -1,0 +1,46 @@
+"""Every command in the README and the docs is one that works."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from mmfound.cli import main
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+# Not commands of ours, or run elsewhere: `make` is what calls these tests, tests/test_wheel.py builds and installs.
+ELSEWHERE = ("make ", "pip install", "python -m build", "tensorboard --logdir", "git clone", "cd ", "python benchmarks/")
+SHORT = ["--trainer.max_steps", "1", "--trainer.val_check_interval", "1", "--data.workers", "0"]
+
+
+def commands() -> list[str]:
+    found = []
+    for page in PAGES:
+        for block in re.findall(r"```bash\n(.*?)```", page.read_text(), flags=re.DOTALL):
+            joined = block.replace("\\\n", " ")
+            found += [" ".join(line.split("#")[0].split()) for line in joined.splitlines() if line.split("#")[0].strip()]
+    return sorted(set(found))
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if c.startswith("mmfound ")])
+def test_documented_command_works(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request):
+    monkeypatch.chdir(ROOT)
+    arguments = shlex.split(command)[1:]
+    if "../shared" in command or "grocery" in command:
+        request.getfixturevalue("shared_data")
+    if arguments[0] == "fit":
+        arguments += [*SHORT, "--run_dir", str(tmp_path)]
+    if arguments[0] in ("validate", "test"):
+        options = [*SHORT, "--run_dir", str(tmp_path)]
+        assert main(["fit", *arguments[1:], *options]) == 0
+        arguments += options
+    if arguments[:1] == ["data"] and arguments[1] in ("inspect", "pack"):
+        arguments += ["--out", str(tmp_path / "out")] if "--out" not in arguments else []
+    assert main(arguments) == 0
+
+
+def test_other_commands_are_known():
+    unknown = [c for c in commands() if not c.startswith("mmfound ") and not c.startswith(ELSEWHERE)]
+    assert unknown == []
