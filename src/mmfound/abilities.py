@@ -29,3 +29,12 @@ class EmbedsText(Protocol):
 @runtime_checkable
 class EmbedsImagesAndText(EmbedsImages, EmbedsText, Protocol):
     """A dual encoder: both sides in one space."""
+
+
+@runtime_checkable
+class Classifies(Protocol):
+    """Scores a fixed list of classes, those of the source it was trained on."""
+
+    def classify(self, image: Tensor) -> Tensor:
+        """[B, 3, H, W] float32 RGB in [0, 1] -> [B, classes] float32 logits."""
+        ...

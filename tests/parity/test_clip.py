@@ -30,15 +30,21 @@ def randomize(model: nn.Module) -> None:
     """Give every weight a value that matters: zeros and ones of an initialisation would hide a missing one."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if parameter.ndim < 2:
-                parameter.copy_(torch.rand_like(parameter) + 0.5 if "weight" in name else torch.randn_like(parameter))
-            elif parameter.std() == 0:
+            if parameter.ndim < 2 and name.endswith("weight"):
+                parameter.uniform_(0.5, 1.5)
+            elif parameter.ndim < 2:
                 parameter.normal_(std=0.1)
-        for name, buffer in model.named_buffers():
-            if name.endswith("running_mean"):
-                buffer.normal_(std=0.1)
-            if name.endswith("running_var"):
-                buffer.uniform_(0.5, 1.5)
+
+
+@torch.no_grad()
+def measure_batch_statistics(encode_image: Callable[[Tensor], Tensor], model: nn.Module) -> None:
+    """Set running means and variances to those of random images, as training would."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    model.train()
+    encode_image(torch.randn(32, 3, 64, 64))
+    model.eval()
 
 
 def texts() -> tuple[Tensor, Tensor]:
@@ -62,6 +68,7 @@ def test_both_towers_equal_open_clip(kind: str):
     open_clip = pytest.importorskip("open_clip")
     reference = open_clip.CLIP(32, vision_cfg=VISION[kind], text_cfg=TEXT, quick_gelu=True).eval()
     randomize(reference)
+    measure_batch_statistics(reference.encode_image, reference)
     check(dual_encoder(kind), from_openai(reference.state_dict()), reference.encode_image, reference.encode_text)
 
 

@@ -85,8 +85,12 @@ class _Data(LightningDataModule):
     def train_dataloader(self):
         return [batch_of_eight()]
 
+    val_dataloader = train_dataloader
+
 
 def test_a_tokenizer_with_more_ids_than_the_tower_is_refused_before_the_first_step(tmp_path):
-    trainer = Trainer(max_steps=1, accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=tmp_path)
+    trainer = Trainer(
+        max_steps=1, accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=tmp_path
+    )
     with pytest.raises(ConfigError, match="vocab_size 40, but .* makes 49408 ids"):
         trainer.fit(task(), datamodule=_Data())

@@ -19,8 +19,8 @@ from mmfound.nn.pixels import CLIP_MEAN, CLIP_STD, NormalizePixels
 class TimmTower(nn.Module):
     """A timm model whose classifier is the projection into the joint space.
 
-    The projection has no bias, as CLIP's; an attention pool, such as that of CLIP's ResNets, keeps the one it has. CLIP's
-    ViTs and ResNets get OpenAI's initial weights, other models timm's. Nothing is downloaded.
+    The projection has no bias, as CLIP's; an attention pool, such as that of CLIP's ResNets, keeps the one it has.
+    CLIP's ViTs and ResNets get OpenAI's initial weights, other models timm's. Nothing is downloaded.
 
     Args:
         name: timm's name of the architecture, such as `vit_base_patch32_clip_quickgelu_224` or `resnet50_clip`.
@@ -52,7 +52,8 @@ class TimmTower(nn.Module):
         super().__init__()
         self.pixels = NormalizePixels(mean, std)
         arguments: dict[str, Any] = dict(options or {})
-        if image_size is not None and _pretrained_cfg(name).fixed_input_size:
+        takes_one_size = _pretrained_cfg(name).fixed_input_size
+        if image_size is not None and takes_one_size:
             arguments["img_size"] = image_size
         if drop_path:
             arguments["drop_path_rate"] = drop_path
@@ -71,7 +72,7 @@ class TimmTower(nn.Module):
         return self.model(self._pixels(image))
 
     def tokens(self, image: Tensor) -> Tensor:
-        """[B, 3, H, W] in [0, 1] to the grid before pooling, row by row, class and register tokens left out: [B, N, D]."""
+        """[B, 3, H, W] in [0, 1] to the grid before pooling, row by row, no class or register tokens: [B, N, D]."""
         features = self.model.forward_features(self._pixels(image))
         if features.ndim == 3:
             return features[:, getattr(self.model, "num_prefix_tokens", 0) :]

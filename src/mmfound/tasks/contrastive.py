@@ -43,7 +43,7 @@ class Contrastive(Task):
         """`loss`, and `logit_scale` as the factor on the similarities."""
         image_BE = self.embed_image(batch["image"])
         text_BE = self.embed_text(batch["tokens"], batch["token_mask"])
-        scale = self.encoder.logit_scale.exp()
+        scale = self.encoder.logit_scale.float().exp()
         loss = clip_loss(image_BE, text_BE, scale, group_B=self._groups(batch))
         return {"loss": loss, "logit_scale": scale.detach().squeeze()}
 

@@ -1,0 +1,137 @@
+"""Dispatch to a command, and the exit code of every way it can end.
+
+Codes: 0 done, 1 a bug of ours (traceback), 2 configuration, 3 data, 8 disk full, 130 interrupted from the keyboard.
+"""
+
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+
+import mmfound
+from mmfound.cli.suggest import did_you_mean
+from mmfound.errors import ConfigError, UserError
+
+USAGE = """usage: mmfound COMMAND ...
+
+Train, evaluate, resume and use image-text foundation models from YAML recipes.
+
+run a recipe (--config RECIPE.yaml or a short name; --help lists its options):
+  fit        train, or go on where the run folder stopped
+  validate   score the newest checkpoint of the run folder on the validation source
+  test       the same on the test source
+  predict    run the newest checkpoint over the prediction source
+
+look around:
+  recipes    list the recipes, or `recipes show NAME`
+  plugins    list the plug-ins, where they come from and whether they import
+  data       inspect, verify or pack data sets
+  doctor     what this machine and environment have
+
+options:
+  --help     this text
+  --version  the version
+
+examples:
+  mmfound fit --config clip/quickstart
+  mmfound fit --config clip/quickstart --config machines/cpu --trainer.max_steps 1000
+  mmfound test --config clip/quickstart
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Args:
+        argv: arguments without the program's name; the process's own by default.
+    """
+    try:
+        return _dispatch(list(sys.argv[1:] if argv is None else argv))
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
+        return _ended_by(error)
+
+
+def _dispatch(argv: list[str]) -> int:
+    command, rest = (argv[0], argv[1:]) if argv else ("--help", [])
+    if command in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        return 0
+    if command == "--version":
+        print(f"mmfound {mmfound.__version__}")
+        return 0
+    if command not in _COMMANDS:
+        hint = did_you_mean(command, _COMMANDS) or f"; there are {', '.join(_COMMANDS)}"
+        raise ConfigError(f"no command {command!r}{hint}")
+    return _COMMANDS[command](rest)
+
+
+def _recipes(argv: list[str]) -> int:
+    from mmfound.cli.recipes import main
+
+    return main(argv)
+
+
+def _plugins(argv: list[str]) -> int:
+    from mmfound.cli.plugins import main
+
+    return main(argv)
+
+
+def _doctor(argv: list[str]) -> int:
+    from mmfound.cli.doctor import main
+
+    return main(argv)
+
+
+def _data(argv: list[str]) -> int:
+    from mmfound.data.tools import main
+
+    return main(argv) or 0
+
+
+def _training(subcommand: str) -> Callable[[list[str]], int]:
+    def run(argv: list[str]) -> int:
+        from mmfound.cli.training import main
+
+        return main(subcommand, argv)
+
+    return run
+
+
+_COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    **{name: _training(name) for name in ("fit", "validate", "test", "predict")},
+    "recipes": _recipes,
+    "plugins": _plugins,
+    "data": _data,
+    "doctor": _doctor,
+}
+
+
+def _ended_by(error: BaseException) -> int:
+    chain = list(_chain(error))
+    if any(isinstance(link, KeyboardInterrupt) for link in chain):
+        print("interrupted", file=sys.stderr)
+        return 130
+    mistake = next((link for link in chain if isinstance(link, UserError)), None)
+    if mistake is not None:
+        print(f"error: {_message(mistake)}", file=sys.stderr)
+        return mistake.exit_code
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    traceback.print_exception(error)
+    return 1
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what it came from: libraries wrap what our constructors raise."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _message(error: UserError) -> str:
+    """The error's own words; one from a data worker arrives as the text of its traceback."""
+    text = str(error)
+    if not text.startswith("Caught "):
+        return text
+    name = f"{type(error).__module__}.{type(error).__qualname__}: "
+    return text.rpartition(name)[2].strip() or text
