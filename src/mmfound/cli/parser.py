@@ -1,16 +1,15 @@
-"""A parser whose errors begin with the one line that matters."""
+"""A parser that raises ConfigError, beginning with the one line that matters."""
 
-import re
-from collections.abc import Iterable
+import argparse
 from typing import Any, NoReturn
 
 import yaml
 from jsonargparse import set_loader
 from lightning.pytorch.cli import LightningArgumentParser
 
+from mmfound.cli.mistakes import explain
 from mmfound.cli.plugins import expand_tree
 from mmfound.cli.recipes import parse
-from mmfound.cli.suggest import did_you_mean
 from mmfound.errors import ConfigError
 
 MODE = "recipe"
@@ -22,30 +21,22 @@ def install_loader() -> None:
 
 
 class RecipeParser(LightningArgumentParser):
-    """Names the nearest valid option where one is mistyped, and raises instead of printing and exiting.
+    """Names the nearest valid option where one is mistyped.
 
-    jsonargparse checks nested arguments with inner parsers of the same class, whose errors it wraps into the outer
-    one's text; the marked line is found there again.
+    jsonargparse checks nested arguments with inner parsers of the same class. Those leave their options on the error,
+    where the outermost parser finds them.
     """
 
-    def validate(self, *args: Any, **kwargs: Any) -> None:
-        """As jsonargparse's, with the nearest option in the error."""
-        try:
-            super().validate(*args, **kwargs)
-        except KeyError as error:
-            unknown = re.search(r"ption '([\w.]+)'", str(error))
-            if unknown is None or "did you mean" in str(error):
-                raise
-            line = f"{_MARK}{unknown[1]}{self._hint(unknown[1])}{_MARK}"
-            changed = type(error)(f"{error.args[0]}\n{line}")
-            changed.__dict__.update(error.__dict__)
-            raise changed from error
-
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise ConfigError; inner parsers raise what their outer one expects."""
-        if not self.exit_on_error:
+        """Raise ConfigError; an inner parser raises what its outer one expects."""
+        options = {action.dest for action in self._actions}
+        if self.exit_on_error:
+            subparser: Any = getattr(ex, "subcommand_parser", None)
+            if subparser is not None:
+                options = {action.dest for action in subparser._actions}
+            raise ConfigError(explain(message, ex, options)) from ex
+        try:
             super().error(message, ex)
-        raise ConfigError(first_line(message)) from ex
-
-    def _hint(self, key: str) -> str:
-        return key
+        except argparse.ArgumentError as error:
+            error.options = options  # pyright: ignore[reportAttributeAccessIssue]
+            raise

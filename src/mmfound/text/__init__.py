@@ -1,5 +1,9 @@
 """Tokenizers behind one protocol, and prompt templates."""
 
-from mmfound.text.tokenizer import Tokenizer, TokenBatch
+from mmfound.text.clip_bpe import ClipBpe
+from mmfound.text.loading import load_tokenizer
+from mmfound.text.prompts import Prompts
+from mmfound.text.tokenizer import TokenBatch, Tokenizer
+from mmfound.text.trained_bpe import TrainedBpe
 
-__all__ = ["TokenBatch", "Tokenizer"]
+__all__ = ["ClipBpe", "Prompts", "TokenBatch", "Tokenizer", "TrainedBpe", "load_tokenizer"]

@@ -41,7 +41,7 @@ class Tokenizer(ABC):
     def save(self, folder: Path) -> None:
         """Write what `mmfound.text.load_tokenizer(folder)` needs to make an equal tokenizer."""
 
-    def prepare(self, captions: Callable[[], Iterable[str]], folder: Path) -> None:
+    def prepare(self, captions: Callable[[], Iterable[str]], folder: Path) -> None:  # noqa: B027
         """Called before the first use, on one process per machine; tokenizers that learn do so here, once.
 
         Args:

@@ -1,0 +1,78 @@
+"""What every run gets without asking: seeding, evaluation, logging, progress, checkpoints, summary."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from mmfound.callbacks import Evaluations, Progress, RunLog, StepSeed
+from mmfound.evaluation.evaluator import Evaluator
+from mmfound.runs.checkpoints import Checkpoints
+from mmfound.runs.metrics import MetricsCsv
+from mmfound.runs.summary import Summary
+
+CHECKPOINT_EVERY_N_STEPS = 500
+
+TRAINER_DEFAULTS: dict[str, Any] = {
+    "check_val_every_n_epoch": None,  # recipes count steps
+    "enable_model_summary": False,
+    "log_every_n_steps": 20,
+    "num_sanity_val_steps": 0,
+    "use_distributed_sampler": False,  # the DataModule's order knows the ranks
+}
+
+
+def callbacks(trainer: dict[str, Any], run: Path, seed: int, evaluators: Sequence[Evaluator], fits: bool) -> list[Callback]:
+    """The recipe's own callbacks and ours, in the order in which they have to run.
+
+    Args:
+        trainer: the recipe's Trainer arguments.
+        run: the run folder.
+        seed: the recipe's `seed_everything`.
+        evaluators: run at every validation.
+        fits: whether training is to come, which alone is saved and summed up.
+    """
+    given = trainer.get("callbacks") or []
+    given = list(given) if isinstance(given, (list, tuple)) else [given]
+    ours: list[Callback] = [StepSeed(seed), Evaluations(evaluators), RunLog()]
+    if trainer.get("enable_progress_bar") is not False:
+        ours.append(Progress())
+    if not fits or trainer.get("fast_dev_run"):
+        return [*ours, *given]
+    ours.append(Summary(run))
+    if trainer.get("enable_checkpointing") is not False:
+        interval = trainer.get("val_check_interval")
+        ours.append(Checkpoints(run, interval if isinstance(interval, int) else CHECKPOINT_EVERY_N_STEPS))
+    return [*ours, *given]
+
+
+def loggers(given: Any, run: Path, steps_done: int) -> list[Logger] | bool:
+    """TensorBoard events and `metrics.csv` in the run folder; a recipe's own logger takes the place of the first.
+
+    Args:
+        given: the recipe's `trainer.logger`: None or true for ours, false for none.
+        run: the run folder.
+        steps_done: optimiser steps of the checkpoint that the run goes on from; what was logged later is hidden.
+    """
+    if given is False:
+        return False
+    if given is None or given is True:
+        given = Events(run, steps_done)
+    first = list(given) if isinstance(given, (list, tuple)) else [given]
+    return [*first, MetricsCsv(run, steps_done)]
+
+
+class Events(TensorBoardLogger):
+    """TensorBoard events straight in the run folder, without a copy of the configuration beside `config.yaml`."""
+
+    def __init__(self, run: Path, steps_done: int = 0) -> None:
+        purge = {"purge_step": steps_done} if steps_done else {}
+        super().__init__(str(run), name="", version="", default_hp_metric=False, **purge)
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Flush the events."""
+        self.experiment.flush()
