@@ -64,10 +64,14 @@ def test_broken_plugin_breaks_only_the_recipe_that_names_it(run, site: Path, rec
 def test_plugin_that_is_not_python_is_one_line(run, folder: Path, recipe):
     (folder / "plugins").mkdir()
     (folder / "plugins" / "garbled.py").write_text("class Task(:\n")
-    code, _, err = run("fit", "--config", recipe("toy.Toy\n", "plugins.garbled.Task\n"))
-    assert code == 2
-    assert "cannot import 'plugins.garbled.Task': SyntaxError" in err.splitlines()[0]
-    assert "Traceback" not in err
+    (folder / "plugins" / "wrong.py").write_text("class Task(Missing): ...\n")
+    for plugin, says in [("garbled", "SyntaxError"), ("wrong", "NameError: name 'Missing' is not defined")]:
+        for part in ("toy.Toy\n", "toy.WideTower"):
+            code, _, err = run("fit", "--config", recipe(part, part.replace(part.strip(), f"plugins.{plugin}.Task")))
+            assert code == 2
+            assert f"cannot import its class: {says}" in err.splitlines()[0]
+            assert f"{plugin}.py, line 1)" in err.splitlines()[0]
+            assert "Traceback" not in err
 
 
 def test_name_claimed_twice_is_refused_where_it_is_used(run, site: Path, recipe):

@@ -202,10 +202,10 @@ def test_a_failed_run_says_why_in_its_summary(run, folder: Path, recipe):
 
 
 def test_recipes_own_callbacks_and_logger_are_kept(run, folder: Path, recipe):
-    own = "trainer: {callbacks: [{class_path: lightning.pytorch.callbacks.Timer}], logger: false, "
+    own = "trainer: {callbacks: [{class_path: lightning.pytorch.callbacks.LambdaCallback}], logger: false, "
     assert run("fit", "--config", recipe("trainer: {", own))[0] == 0
     here = folder / "runs/changed"
     assert not (here / "metrics.csv").exists()
     assert json.loads((here / "summary.json").read_text())["steps"] == 4
     saved = yaml.safe_load((here / "config.yaml").read_text())
-    assert saved["trainer"]["callbacks"][0]["class_path"] == "lightning.pytorch.callbacks.Timer"
+    assert saved["trainer"]["callbacks"][0]["class_path"] == "lightning.pytorch.callbacks.LambdaCallback"

@@ -56,7 +56,11 @@ class Fails(Toy):
         self.kind = kind
 
     def compute_losses(self, batch: Numbers) -> dict[str, Tensor]:
-        errors = {"data": DataError("no picture in 3.tar"), "bug": ZeroDivisionError("a bug"), "user": KeyboardInterrupt()}
+        errors = {
+            "data": DataError("no picture in 3.tar"),
+            "bug": ZeroDivisionError("a bug"),
+            "user": KeyboardInterrupt(),
+        }
         raise errors[self.kind]
 
 
@@ -68,7 +72,9 @@ class ToyData(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         x = torch.arange(self.size, dtype=torch.float32)[:, None] / self.size
-        return DataLoader(list(zip(map(str, range(self.size)), x, strict=True)), self.global_batch_size, collate_fn=_batch)
+        return DataLoader(
+            list(zip(map(str, range(self.size)), x, strict=True)), self.global_batch_size, collate_fn=_batch
+        )
 
     def val_dataloader(self) -> DataLoader:
         return self.train_dataloader()

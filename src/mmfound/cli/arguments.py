@@ -17,6 +17,10 @@ class Arguments:
     configs: list[Path]  # recipes in the order given
     names: list[str]  # as the user wrote them
 
+    def has(self, option: str) -> bool:
+        """Whether the command line sets `option`, as `--option value` or `--option=value`."""
+        return any(argument.partition("=")[0] == option for argument in self.argv)
+
 
 _CONFIG = ("--config", "-c")
 _CLASS = re.compile(r"--(?:model|data|[\w.]+\.class_path)")

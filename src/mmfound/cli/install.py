@@ -25,7 +25,9 @@ TRAINER_DEFAULTS: dict[str, Any] = {
 }
 
 
-def callbacks(trainer: dict[str, Any], run: Path, seed: int, evaluators: Sequence[Evaluator], fits: bool) -> list[Callback]:
+def callbacks(
+    trainer: dict[str, Any], run: Path, seed: int, evaluators: Sequence[Evaluator], fits: bool
+) -> list[Callback]:
     """The recipe's own callbacks and ours, in the order in which they have to run.
 
     Args:
@@ -69,7 +71,7 @@ class Events(TensorBoardLogger):
     """TensorBoard events straight in the run folder, without a copy of the configuration beside `config.yaml`."""
 
     def __init__(self, run: Path, steps_done: int = 0) -> None:
-        purge = {"purge_step": steps_done} if steps_done else {}
+        purge: dict[str, Any] = {"purge_step": steps_done} if steps_done else {}
         super().__init__(str(run), name="", version="", default_hp_metric=False, **purge)
 
     @rank_zero_only

@@ -4,9 +4,11 @@ jsonargparse wraps an error once for each level of the recipe, and the whole con
 of causes holds what a reader needs: the key of each level, the class of each level, and the first cause.
 """
 
+import argparse
 import importlib
 import pkgutil
 import re
+import traceback
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -59,6 +61,12 @@ def _links(error: BaseException) -> Iterator[BaseException]:
         yield link
         several = str(link).startswith("Does not validate against any") and len(_subtypes(str(link))) > 1
         link = None if several else link.__cause__ or link.__context__
+
+
+def first_cause(error: BaseException) -> BaseException:
+    """What the error came from in the end."""
+    *_, last = _links(error)
+    return last
 
 
 def _locate(error: BaseException, options: set[str]) -> Place:
@@ -136,10 +144,18 @@ def _class_path(place: Place, text: str) -> str | None:
         parent, _, name = (place.cause.name or "").rpartition(".")
         whole = path or place.cause.name
         return f"no class {whole!r}: there is no module {place.cause.name!r}{_similar(parent, name)}"
-    if isinstance(place.cause, (TypeError, ValueError)) or not path or "." not in path:
+    if isinstance(place.cause, (TypeError, ValueError, KeyError, argparse.ArgumentError)):
         return None
-    reason = " ".join(str(place.cause).split())
-    return f"cannot import {path!r}: {type(place.cause).__name__}: {reason}"
+    what = f"{path!r}" if isinstance(place.cause, (ImportError, AttributeError)) and path else "its class"
+    return f"cannot import {what}: {type(place.cause).__name__}: {' '.join(text.split())}{_line(place.cause)}"
+
+
+def _line(error: BaseException) -> str:
+    """File and line that raised, which a SyntaxError names itself."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return (
+        f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames and not isinstance(error, SyntaxError) else ""
+    )
 
 
 def _is_part(module: str, path: str) -> bool:

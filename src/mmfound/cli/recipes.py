@@ -112,7 +112,9 @@ def main(argv: list[str]) -> int:
         return 0
     actions: dict[str, Callable[[list[str]], None]] = {"list": _list, "show": _show}
     if action not in actions:
-        raise ConfigError(f"no command 'recipes {action}'{did_you_mean(action, actions) or '; there are list and show'}")
+        raise ConfigError(
+            f"no command 'recipes {action}'{did_you_mean(action, actions) or '; there are list and show'}"
+        )
     actions[action](rest)
     return 0
 

@@ -87,8 +87,17 @@ class Mixture(Source):
         parts = zip(self.sources, self._amounts, strict=True)
         return "Mixture:" + ",".join(f"{amount}*{source.fingerprint()}" for source, amount in parts)
 
-    def stream(self, order: Order, seed: int) -> Stream:
-        """This mixture as an endless stream."""
+    def stream(self, order: Order, seed: int, batch_size: int) -> Stream:
+        """This mixture as an endless stream.
+
+        Raises:
+            ConfigError: when the counts are not those of a batch of this size.
+        """
+        if self.batch_size not in (None, batch_size):
+            raise ConfigError(
+                f"Mixture: the counts add up to {self.batch_size}, but data.init_args.global_batch_size is {batch_size}; "
+                "make them equal, or give weights."
+            )
         arrangements = [order.arrange(source.stretches(), seed, k) for k, source in enumerate(self.sources)]
         return _Mixed(arrangements, self._amounts, self.batch_size or _QUOTA, seed)
 
@@ -97,7 +106,7 @@ class _Mixed(Stream):
     """Nested rounding: of the first N places, those of the first k sources are a rounded share of the first k + 1's."""
 
     def __init__(self, arrangements: list[Arrangement], amounts: list[Fraction], quota: int, seed: int) -> None:
-        self.pass_length = sum(arrangement.length for arrangement in arrangements)
+        self.samples = sum(arrangement.length for arrangement in arrangements)
         self._arrangements = arrangements
         self._quota, self._seed = quota, seed
         totals = list(accumulate(amounts))

@@ -5,21 +5,24 @@ from abc import ABC, abstractmethod
 import numpy as np
 
 from mmfound.data.order import Arrangement
-from mmfound.errors import ConfigError
 
 
 class Stream(ABC):
     """An endless stream whose every sample is a function of its position.
 
     Attributes:
-        pass_length: samples of what counts as one pass.
+        samples: of all its sources.
     """
 
-    pass_length: int
+    samples: int
 
     @abstractmethod
     def draws(self, start: int, stop: int) -> np.ndarray:
         """[stop - start, 3] int64 (epoch, number of the source, index in it) of the samples at these positions."""
+
+    def converted(self, position: int, old_batch: int, new_batch: int) -> int:
+        """The position, a multiple of `new_batch`, at which to go on when the global batch size has changed."""
+        return position // new_batch * new_batch
 
 
 class Passes(Stream):
@@ -28,29 +31,27 @@ class Passes(Stream):
     Args:
         arrangement: the source in its order.
         batch_size: samples per global batch.
-
-    Raises:
-        ConfigError: when a batch is larger than the source.
     """
 
     def __init__(self, arrangement: Arrangement, batch_size: int) -> None:
-        self.pass_length = arrangement.length // batch_size * batch_size
+        self.samples = arrangement.length
         self._arrangement = arrangement
-        if not self.pass_length:
-            raise ConfigError(
-                f"data.init_args.global_batch_size is {batch_size}, but the training source has only "
-                f"{arrangement.length} samples; lower it to at most {arrangement.length} or use more data."
-            )
+        self._pass_length = self.samples // batch_size * batch_size
 
     def draws(self, start: int, stop: int) -> np.ndarray:
         """Samples of one or more passes."""
         pieces = []
         while start < stop:
-            epoch, place = divmod(start, self.pass_length)
-            end = min(place + stop - start, self.pass_length)
+            epoch, place = divmod(start, self._pass_length)
+            end = min(place + stop - start, self._pass_length)
             out = np.zeros((end - place, 3), np.int64)
             out[:, 0] = epoch
             out[:, 2] = self._arrangement.indices(epoch, place, end)
             pieces.append(out)
             start += end - place
         return np.concatenate(pieces) if pieces else np.empty((0, 3), np.int64)
+
+    def converted(self, position: int, old_batch: int, new_batch: int) -> int:
+        """The last whole batch of the new size in the same pass."""
+        passes, place = divmod(position, self.samples // old_batch * old_batch)
+        return passes * self._pass_length + min(place // new_batch * new_batch, self._pass_length)

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from mmfound.errors import ConfigError
 from mmfound.text.clip_bpe import ClipBpe
 from mmfound.text.saved import FILE, read_saved
 from mmfound.text.tokenizer import Tokenizer
@@ -19,8 +18,6 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     saved = read_saved(path)
     if saved["tokenizer"] == "ClipBpe":
         return ClipBpe(path, saved["context"], exact=saved["exact"])
-    if saved["tokenizer"] == "TrainedBpe":
-        tokenizer = TrainedBpe(saved["vocab_size"], saved["context"])
-        tokenizer.setup(path.parent)
-        return tokenizer
-    raise ConfigError(f"{path} holds a tokenizer of kind {saved['tokenizer']!r}; known are ClipBpe and TrainedBpe")
+    tokenizer = TrainedBpe(saved["vocab_size"], saved["context"])
+    tokenizer.setup(path.parent)
+    return tokenizer

@@ -45,9 +45,7 @@ def load_templates(templates: Sequence[str] | Path | str = DEFAULT_TEMPLATES, da
     sentences = [_sentence(template) for template in found]
     for sentence in sentences:
         if "{}" not in sentence:
-            raise ConfigError(
-                f"template {sentence!r} has no {{}}: write it where the class name goes, 'a photo of a {{}}.'"
-            )
+            raise ConfigError(f"template {sentence!r} has no {{}}: write it where the class name goes")
     return sentences
 
 
@@ -66,7 +64,7 @@ def load_class_names(names: Sequence[str] | Path | str, dataset: str | None = No
 
 
 def _sentence(template: Any) -> str:
-    return template("{}") if callable(template) else str(template).replace("{c}", "{}")
+    return str(template("{}") if callable(template) else template).replace("{c}", "{}")
 
 
 def _load(what: Sequence[str] | Path | str, dataset: str | None, key: str, tables: dict[str, str]) -> list[Any]:

@@ -9,6 +9,7 @@ from typing import Any
 from mmfound.errors import ConfigError
 
 FILE = "tokenizer.json"
+KEYS = {"ClipBpe": {"context", "exact", "merges"}, "TrainedBpe": {"vocab_size", "context", "bpe"}}
 
 
 def write_saved(folder: Path, content: Mapping[str, Any]) -> None:
@@ -16,7 +17,7 @@ def write_saved(folder: Path, content: Mapping[str, Any]) -> None:
 
     Args:
         folder: made where it is missing.
-        content: JSON-able; "tokenizer" is the name of the class.
+        content: JSON-able; "tokenizer" is the name of the class, the others are those of `KEYS`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = folder / f".{FILE}.{os.getpid()}"
@@ -37,7 +38,7 @@ def read_saved(path: Path) -> dict[str, Any]:
         path: the file, not its folder.
 
     Raises:
-        ConfigError: when it is missing, damaged, or no tokenizer of ours.
+        ConfigError: when it is missing, damaged or of an unknown kind.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -45,6 +46,9 @@ def read_saved(path: Path) -> dict[str, Any]:
         raise ConfigError(f"no tokenizer at {path}: train the stage that writes it first, or name its folder") from None
     except ValueError as error:
         raise ConfigError(f"{path} is damaged ({error}): export it again, or restore it from the run folder") from error
-    if not isinstance(content, dict) or "tokenizer" not in content:
-        raise ConfigError(f"{path} was not written by an mmfound tokenizer (it has no 'tokenizer' key)")
+    kind = content.get("tokenizer") if isinstance(content, dict) else None
+    if kind not in KEYS:
+        raise ConfigError(f"{path} holds no tokenizer of mmfound (kind {kind!r}); known are {sorted(KEYS)}")
+    if missing := KEYS[kind] - content.keys():
+        raise ConfigError(f"{path} is damaged: it lacks {sorted(missing)}; export it again")
     return content

@@ -74,8 +74,8 @@ class TrainedBpe(Tokenizer):
         saved = read_saved(folder / FILE)
         if (saved["tokenizer"], saved.get("vocab_size")) != ("TrainedBpe", self.vocab_size):
             raise ConfigError(
-                f"{folder / FILE} holds {saved['tokenizer']} with vocab_size {saved.get('vocab_size')}, the recipe asks "
-                f"for TrainedBpe with {self.vocab_size}: use another run folder, or the old vocab_size"
+                f"{folder / FILE} holds {saved['tokenizer']} with vocab_size {saved.get('vocab_size')}, the recipe "
+                f"asks for TrainedBpe with {self.vocab_size}: use another run folder, or the old vocab_size"
             )
         self._bpe = _from_json(saved["bpe"], folder / FILE)
 
@@ -88,8 +88,8 @@ class TrainedBpe(Tokenizer):
     def _model(self) -> Bpe:
         if self._bpe is None:
             raise ConfigError(
-                f"TrainedBpe(vocab_size={self.vocab_size}) has learned no vocabulary yet: call prepare(captions, folder) "
-                "or setup(folder) first, or read a saved one with mmfound.text.load_tokenizer(folder)"
+                f"TrainedBpe(vocab_size={self.vocab_size}) has no vocabulary yet: call prepare(captions, folder) or "
+                "setup(folder) first, or read a saved one with mmfound.text.load_tokenizer(folder)"
             )
         return self._bpe
 

@@ -1,0 +1,200 @@
+"""The one LightningCLI, over `Task` and `LightningDataModule`."""
+
+import pickle
+import shlex
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from mmfound.cli import install, report, start
+from mmfound.cli.arguments import Arguments
+from mmfound.cli.mistakes import first_cause
+from mmfound.cli.parser import MODE, RecipeParser
+from mmfound.errors import ConfigError
+from mmfound.evaluation.evaluator import Evaluator
+from mmfound.runs import checkpoints, folder, summary
+from mmfound.runs.environment import as_json
+from mmfound.tasks.base import Task
+
+NOT_SAVED = ("config", "ckpt_path", "weights_only", "verbose", "return_predictions")
+
+
+class Finished(Exception):
+    """There is nothing left to train."""
+
+
+class Cli(LightningCLI):
+    """Parses the recipe, prepares the run folder, finds the weights, and calls the Trainer.
+
+    Args:
+        subcommand: fit, validate, test or predict.
+        arguments: the rest of the command line.
+    """
+
+    def __init__(self, subcommand: str, arguments: Arguments) -> None:
+        self.chosen = subcommand
+        self.arguments = arguments
+        self.checkpoint: Path | None = None
+        self.run_folder = Path()
+        super().__init__(
+            Task,
+            LightningDataModule,
+            save_config_callback=None,
+            trainer_defaults=install.TRAINER_DEFAULTS,
+            seed_everything_default=0,
+            parser_class=RecipeParser,
+            parser_kwargs={"prog": "mmfound", "parser_mode": MODE, subcommand: {"parser_mode": MODE}},
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            args=[subcommand, *arguments.argv],
+        )
+
+    def subcommands(self) -> dict[str, set[str]]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Only the one that runs: building the parser of another costs a second."""
+        return {self.chosen: LightningCLI.subcommands()[self.chosen]}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The recipe's keys beside Lightning's."""
+        parser.add_argument("--evaluators", type=list[Evaluator], default=[], help="Run at every validation and test.")
+        parser.add_argument("--run_dir", type=str | None, default=None, help="The run folder; runs/SYSTEM/RECIPE.")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse the arguments given, whatever the process's own are."""
+        self.config = parser.parse_args(args)  # pyright: ignore[reportArgumentType]
+
+    def _parse_ckpt_path(self) -> None:
+        """Lightning would let the hyper-parameters in a checkpoint override the recipe in silence."""
+
+    @property
+    def settings(self) -> Any:
+        """The recipe with everything resolved."""
+        return self.config[self.chosen]
+
+    @property
+    def command(self) -> str:
+        """The options that name this run again."""
+        options = [("--config", name) for name in self.arguments.names]
+        if self.arguments.has("--run_dir"):
+            options.append(("--run_dir", str(self.run_folder)))
+        return shlex.join(word for option in options for word in option)
+
+    @property
+    def steps_done(self) -> int:
+        """Optimiser steps of the checkpoint that the run goes on from."""
+        return (checkpoints.step_of(self.checkpoint) if self.checkpoint else None) or 0
+
+    def before_instantiate_classes(self) -> None:
+        """Everything that can fail before networks are built and data is opened."""
+        settings = self.settings
+        if settings.trainer.default_root_dir is not None:
+            raise ConfigError(f"trainer.default_root_dir is {settings.trainer.default_root_dir}; set run_dir instead")
+        if isinstance(settings.trainer.val_check_interval, float):  # a share of an epoch
+            settings.trainer.check_val_every_n_epoch = settings.trainer.check_val_every_n_epoch or 1
+        self.run_folder = start.choose_folder(self.arguments, settings.run_dir)
+        settings.run_dir = str(self.run_folder)
+        folder.check_space(self.run_folder)
+        self.checkpoint = start.choose_checkpoint(self.chosen, self.run_folder, settings.ckpt_path, self.command)
+        if self.chosen == "fit" and 0 < settings.trainer.max_steps <= self.steps_done:
+            raise Finished(report.finished(self.run_folder, self.steps_done, settings.trainer.max_steps))
+
+    def instantiate_classes(self) -> None:
+        """As Lightning's; what a constructor raises comes without jsonargparse's listing of the configuration."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            if str(error).startswith(("Does not validate against", "Problem with given class_path")):
+                raise first_cause(error)  # noqa: B904 - its own traceback is the one that helps
+            raise
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """With what every run gets."""
+        trainer = self._get(self.config_init, "trainer")
+        fits = self.chosen == "fit"
+        evaluators = self._get(self.config_init, "evaluators")
+        kwargs["callbacks"] = install.callbacks(trainer, self.run_folder, self._seed(), evaluators, fits)
+        kwargs["logger"] = install.loggers(trainer.get("logger"), self.run_folder, self.steps_done) if fits else False
+        kwargs["default_root_dir"] = str(self.run_folder)
+        return super().instantiate_trainer(**kwargs)
+
+    def _seed(self) -> int:
+        seed = self._get(self.config, "seed_everything")
+        return 0 if isinstance(seed, bool) else int(seed)
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        """The weights found; pickled objects in them are refused unless the user says otherwise."""
+        kwargs = super()._prepare_subcommand_kwargs(subcommand)
+        kwargs["ckpt_path"] = None if self.checkpoint is None else str(self.checkpoint)
+        if kwargs.get("weights_only") is None:
+            kwargs["weights_only"] = True
+        return kwargs
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        try:
+            super()._run_subcommand(subcommand)
+        except RuntimeError as error:
+            if "Error(s) in loading state_dict" not in str(error):
+                raise
+            first = str(error).splitlines()[1].strip()
+            raise ConfigError(
+                f"checkpoint {self.checkpoint} does not fit this recipe's model: {first}; "
+                "name another --run_dir, or undo the change to the model"
+            ) from error
+        except pickle.UnpicklingError as error:
+            raise ConfigError(
+                f"checkpoint {self.checkpoint} holds more than tensors and plain values, which could run code; "
+                "where you trust it, add --weights_only false"
+            ) from error
+
+    def before_fit(self) -> None:
+        """Keep what the run is made of."""
+        if self.settings.trainer.fast_dev_run:
+            return
+        self._keep()
+        if self.checkpoint is not None:
+            say(f"going on from {self.checkpoint}")
+
+    @rank_zero_only
+    def _keep(self) -> None:
+        self._dump_config()
+        config = {key: value for key, value in self.config_dump.items() if key not in NOT_SAVED}
+        last = folder.newest_text(self.run_folder, "config.yaml")
+        text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+        if last is not None and self.checkpoint is not None:
+            for line in folder.changes(yaml.safe_load(last.read_text(encoding="utf-8")), config):
+                say(f"changed since {last.name}: {line}")
+        folder.keep_text(self.run_folder, "config.yaml", text)
+        folder.keep_text(self.run_folder, "env.json", as_json())
+
+    def after_fit(self) -> None:
+        """Say how it ended."""
+        if not self.settings.trainer.fast_dev_run:
+            say(report.after_fit(self.run_folder, self.command))
+
+    def after_validate(self) -> None:
+        """Say and keep the scores."""
+        self._scores()
+
+    def after_test(self) -> None:
+        """Say and keep the scores."""
+        self._scores()
+
+    @rank_zero_only
+    def _scores(self) -> None:
+        metrics = summary.numbers(self.trainer.callback_metrics)
+        say(f"{self.checkpoint}:\n{report.table(metrics)}")
+        assert self.checkpoint is not None
+        if self.checkpoint.parent == self.run_folder / checkpoints.FOLDER:
+            before = summary.read(self.run_folder)
+            summary.write(self.run_folder, {**before, "metrics": {**before.get("metrics", {}), **metrics}})
+
+
+@rank_zero_only
+def say(text: str) -> None:
+    """Print once for all processes."""
+    print(text, flush=True)

@@ -1,0 +1,51 @@
+"""What a command starts from: its run folder and its weights."""
+
+from pathlib import Path
+
+from mmfound.cli.arguments import Arguments
+from mmfound.errors import ConfigError
+from mmfound.runs import checkpoints, folder
+
+
+def choose_folder(arguments: Arguments, run_dir: str | None) -> Path:
+    """The run folder: the command line's, else that of a saved configuration, else the recipe's, else by its place.
+
+    Args:
+        arguments: the command line.
+        run_dir: its `--run_dir`, or the recipe's.
+    """
+    saved = bool(arguments.configs) and folder.is_saved(arguments.configs[0])
+    if run_dir is not None and (arguments.has("--run_dir") or not saved):
+        return Path(run_dir)
+    return folder.default_folder(arguments.configs)
+
+
+def choose_checkpoint(subcommand: str, run: Path, given: str | Path | None, command: str) -> Path | None:
+    """The checkpoint that the command line names, or the newest of the run folder; None for a fit from nothing.
+
+    Args:
+        subcommand: fit, validate, test or predict.
+        run: the run folder.
+        given: `--ckpt_path`; "none" for a fit from nothing, in an empty folder only.
+        command: options that name this run, for the error.
+
+    Raises:
+        ConfigError: when there are no weights, or none where they were said to be.
+    """
+    newest = checkpoints.newest(run)
+    if given is None:
+        if newest is None and subcommand != "fit":
+            raise ConfigError(
+                f"no weights to {subcommand}: {run} has no checkpoint; "
+                f"train first with `mmfound fit {command}`, or name one with --ckpt_path"
+            )
+        return newest
+    if str(given).lower() != "none":
+        if not Path(given).exists():
+            raise ConfigError(f"no checkpoint {str(given)!r}; --ckpt_path takes a file or folder that exists")
+        return Path(given)
+    if subcommand != "fit":
+        raise ConfigError(f"--ckpt_path none: {subcommand} needs weights")
+    if newest is not None:
+        raise ConfigError(f"--ckpt_path none needs an empty run folder, and {newest} is there; name another --run_dir")
+    return None

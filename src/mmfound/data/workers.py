@@ -1,0 +1,79 @@
+"""Worker processes under torch's DataLoader."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterable
+from dataclasses import dataclass
+from multiprocessing import forkserver
+from typing import Any, Literal
+
+import torch
+from torch.utils.data import DataLoader
+
+StartMethod = Literal["forkserver", "spawn", "fork"]
+
+
+@dataclass(frozen=True)
+class Workers:
+    """How batches are made.
+
+    Args:
+        count: processes; 0 makes batches in the main process.
+        start_method: "forkserver" is safe beside CUDA and threads; "fork" starts at once and is neither.
+        prefetch: batches that each worker makes ahead.
+    """
+
+    count: int
+    start_method: StartMethod = "forkserver"
+    prefetch: int = 2
+
+    def warm_up(self) -> None:
+        """Begin importing what workers need in the fork server, without waiting for it."""
+        if self.count and self.start_method == "forkserver":
+            multiprocessing.get_context("forkserver").set_forkserver_preload(["mmfound.data"])
+            forkserver.ensure_running()
+
+    def loader(self, reader: Any, draws: Iterable[Any], *, keep: bool) -> DataLoader:
+        """A DataLoader giving `reader[draw]` for each draw.
+
+        Args:
+            reader: picklable, addressed by what `draws` gives.
+            draws: one item per batch.
+            keep: keep the processes when the loader has been iterated to its end.
+        """
+        self.warm_up()
+        return DataLoader(
+            reader,
+            batch_size=None,
+            sampler=draws,
+            num_workers=self.count,
+            collate_fn=_unchanged,
+            pin_memory=torch.cuda.is_available(),
+            worker_init_fn=_start,
+            multiprocessing_context=self.start_method if self.count else None,
+            prefetch_factor=self.prefetch if self.count else None,
+            persistent_workers=keep and self.count > 0,
+            generator=torch.Generator(),  # or it would draw from the main process's global one
+        )
+
+
+def default_count(ranks_here: int) -> int:
+    """One less than the cores that a process of this machine has, at most 8.
+
+    Args:
+        ranks_here: processes of the run on this machine.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(0, min(8, cores // ranks_here - 1))
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch
+
+
+def _start(number: int) -> None:
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    # The main process finishes its step and saves when it is interrupted or preempted; it needs its batches for that.
+    for interruption in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(interruption, signal.SIG_IGN)
