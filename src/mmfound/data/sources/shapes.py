@@ -123,7 +123,7 @@ def assert_disjoint(first: Shapes, second: Shapes) -> None:
 
 
 def _looks(split: Split, held_out: HeldOut | None) -> list[Look]:
-    looks = list(product(COLOURS, SHAPES, SIZES))
+    looks: list[Look] = list(product(COLOURS, SHAPES, SIZES))
     if held_out is None:
         return looks
     return [look for look in looks if _is_held_out(look, held_out) == (split == "test")]

@@ -13,9 +13,12 @@ def caption(scene: Scene, style: Style) -> str:
 
     Args:
         scene: what is in the picture.
-        style: plain `a red circle and a blue star`; terse `red circle, blue star`; sized `a small red circle and a large
-            blue star`; relation `a red circle above a blue star` (of a single object, its place); descriptive `a small
-            red circle in the top left to the left of a large blue star in the centre on a light grey background`.
+        style:
+            plain: `a red circle and a blue star`;
+            terse: `red circle, blue star`;
+            sized: `a small red circle and a large blue star`;
+            relation: `a red circle above a blue star`, of a single object its place;
+            descriptive: `a small red circle in the top left above a blue star in the centre on a black background`.
     """
     if style == "plain":
         return _listing([f"a {item.name}" for item in scene.items])

@@ -1,9 +1,9 @@
 """Scenes to pictures, antialiased at any resolution.
 
-Each shape is a function that is negative inside, positive outside and grows by the distance to the nearest edge; a pixel
-is covered by 0.5 minus that distance in pixels. Pure arithmetic and square roots, so the bytes are the same everywhere.
-
-`u`, `v` are coordinates from the centre to the right and upwards in units of the radius; all shapes lie in the unit circle.
+Each shape is a function that is negative inside, positive outside and grows with the distance to the nearest edge; a
+pixel is covered by 0.5 minus that distance in pixels. Only arithmetic and square roots, so the bytes are the same
+everywhere. `u`, `v` are coordinates from the centre to the right and upwards, in units of the radius; every shape lies
+in the unit circle.
 """
 
 from collections.abc import Callable

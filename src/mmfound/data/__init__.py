@@ -1,0 +1,33 @@
+"""Sources, the resumable training stream, and the DataModule that joins them."""
+
+from mmfound.data.captions import Caption, FirstCaption, RandomCaption
+from mmfound.data.datamodule import ImageTextData, image_float
+from mmfound.data.errors import BadSample
+from mmfound.data.loader import TrainLoader
+from mmfound.data.mixture import Mixture, Share
+from mmfound.data.order import BlockShuffle, FullShuffle, Order, Sequential
+from mmfound.data.source import Source
+from mmfound.data.transforms import CenterCrop, RandomCrop, RandomResizedCrop, Resize
+from mmfound.data.watch import DataWait
+
+__all__ = [
+    "BadSample",
+    "BlockShuffle",
+    "Caption",
+    "CenterCrop",
+    "DataWait",
+    "FirstCaption",
+    "FullShuffle",
+    "ImageTextData",
+    "Mixture",
+    "Order",
+    "RandomCaption",
+    "RandomCrop",
+    "RandomResizedCrop",
+    "Resize",
+    "Sequential",
+    "Share",
+    "Source",
+    "TrainLoader",
+    "image_float",
+]
