@@ -72,9 +72,8 @@ class ToyData(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         x = torch.arange(self.size, dtype=torch.float32)[:, None] / self.size
-        return DataLoader(
-            list(zip(map(str, range(self.size)), x, strict=True)), self.global_batch_size, collate_fn=_batch
-        )
+        samples = list(zip(map(str, range(self.size)), x, strict=True))
+        return DataLoader(samples, batch_size=self.global_batch_size, collate_fn=_batch)
 
     def val_dataloader(self) -> DataLoader:
         return self.train_dataloader()

@@ -106,11 +106,12 @@ class Cli(LightningCLI):
     def instantiate_classes(self) -> None:
         """As Lightning's; what a constructor raises comes without jsonargparse's listing of the configuration."""
         try:
-            super().instantiate_classes()
+            return super().instantiate_classes()
         except ValueError as error:
-            if str(error).startswith(("Does not validate against", "Problem with given class_path")):
-                raise first_cause(error)  # noqa: B904 - its own traceback is the one that helps
-            raise
+            if not str(error).startswith(("Does not validate against", "Problem with given class_path")):
+                raise
+            cause = first_cause(error)
+        raise cause  # out here, so that it does not get the error around it as its context
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """With what every run gets."""

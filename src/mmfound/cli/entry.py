@@ -123,7 +123,9 @@ def _ended_by(error: BaseException) -> int:
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
     """The error and what it came from: libraries wrap what our constructors raise."""
-    while error is not None:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         yield error
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from mmfound.callbacks import Evaluations, Progress, RunLog, StepSeed
 from mmfound.evaluation.evaluator import Evaluator
 from mmfound.runs.checkpoints import Checkpoints
+from mmfound.runs.intervals import StepIntervals
 from mmfound.runs.metrics import MetricsCsv
 from mmfound.runs.summary import Summary
 
@@ -39,7 +40,7 @@ def callbacks(
     """
     given = trainer.get("callbacks") or []
     given = list(given) if isinstance(given, (list, tuple)) else [given]
-    ours: list[Callback] = [StepSeed(seed), Evaluations(evaluators), RunLog()]
+    ours: list[Callback] = [StepIntervals(), StepSeed(seed), Evaluations(evaluators), RunLog()]
     if trainer.get("enable_progress_bar") is not False:
         ours.append(Progress())
     if not fits or trainer.get("fast_dev_run"):

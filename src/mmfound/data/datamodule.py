@@ -14,7 +14,7 @@ from mmfound import distributed
 from mmfound.data.bad import BadReads
 from mmfound.data.captions import Caption, FirstCaption
 from mmfound.data.errors import BadSample
-from mmfound.data.loader import PassLoader, TrainLoader
+from mmfound.data.loader import NoBatches, PassLoader, TrainLoader
 from mmfound.data.mixture import Mixture
 from mmfound.data.order import BlockShuffle, Order
 from mmfound.data.reader import ListReader, Prepare, StreamReader
@@ -143,12 +143,12 @@ class ImageTextData(LightningDataModule):
         )
         return self.train_loader
 
-    def val_dataloader(self) -> PassLoader | list[Any]:
-        """One pass over `val_source`; nothing without one."""
+    def val_dataloader(self) -> PassLoader | NoBatches:
+        """One pass over `val_source`; no batch without one."""
         return self._pass(self.val_source)
 
-    def test_dataloader(self) -> PassLoader | list[Any]:
-        """One pass over `test_source`; nothing without one."""
+    def test_dataloader(self) -> PassLoader | NoBatches:
+        """One pass over `test_source`; no batch without one."""
         return self._pass(self.test_source)
 
     def eval_batches(
@@ -183,9 +183,9 @@ class ImageTextData(LightningDataModule):
         if self.train_loader is not None:
             self.train_loader.close()
 
-    def _pass(self, source: Source | None) -> PassLoader | list[Any]:
+    def _pass(self, source: Source | None) -> PassLoader | NoBatches:
         if source is None:
-            return []
+            return NoBatches()
         plan = self._plan()
         if len(source) < plan.world:
             raise DataError(f"{type(source).__name__} has {len(source)} samples for {plan.world} processes; use fewer.")

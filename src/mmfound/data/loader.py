@@ -165,6 +165,15 @@ class PassLoader:
                 yield batch
 
 
+class NoBatches:
+    """Nothing to go over, of unknown length: Lightning would skip the hooks of a loader that it knows to be empty, and
+    evaluators run in those."""
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """No batches."""
+        return iter(())
+
+
 def _checked(made: dict[str, Any] | UserError, bad: BadReads) -> dict[str, Any]:
     """The batch without its failed reads, which are counted."""
     if isinstance(made, UserError):

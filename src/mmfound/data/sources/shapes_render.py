@@ -65,7 +65,7 @@ def _square(u: Plane, v: Plane) -> Plane:
 
 
 def _diamond(u: Plane, v: Plane) -> Plane:
-    return np.abs(u) * np.float32(0.84) + np.abs(v) * np.float32(0.5426) - np.float32(0.5426)  # 0.65 wide, 1 high
+    return np.abs(u) * np.float32(0.84) + (np.abs(v) - 1) * np.float32(0.5426)  # 0.646 wide, 1 high
 
 
 def _triangle(u: Plane, v: Plane) -> Plane:
@@ -92,7 +92,7 @@ def _star(u: Plane, v: Plane) -> Plane:
     for cosine, sine in ((0.80901699, 0.58778525), (-0.80901699, 0.58778525)):  # mirrors at 36 and -36 degrees
         beyond = 2 * np.maximum(side * np.float32(cosine) - up * np.float32(sine), 0)
         side, up = side - beyond * np.float32(cosine), up + beyond * np.float32(sine)
-    return np.abs(side) * _EDGE_U + up * _EDGE_V - _EDGE_V
+    return np.abs(side) * _EDGE_U + (up - 1) * _EDGE_V
 
 
 # The edge of the star runs from its tip (0, 1) to the notch at radius 0.42 and 36 degrees.
