@@ -62,8 +62,7 @@ def data(count: int = 26, batch: int = 4, **options) -> ImageTextData:
         "workers": 0,
         "seed": 1,
     }
-    source = options.pop("source", None) or Pictures(count)
-    return ImageTextData(source, batch, **{**defaults, **options})
+    return ImageTextData(options.pop("source", Pictures(count)), batch, **{**defaults, **options})
 
 
 def trainer(folder: Path, **options) -> pl.Trainer:
@@ -79,13 +78,13 @@ def test_a_resumed_fit_repeats_the_unbroken_one_bit_for_bit(tmp_path: Path, work
     options = {"micro_batch_size": 2, "workers": workers, "start_method": "fork", "val_source": Pictures(5)}
 
     def fit(log: str, steps: int, **resume) -> None:
-        save = ModelCheckpoint(tmp_path / "saved", every_n_train_steps=stop, save_top_k=-1, filename="{step}")
+        save = ModelCheckpoint(tmp_path / f"{log}_saved", every_n_train_steps=stop, save_top_k=-1, filename="{step}")
         own = {"enable_checkpointing": True, "callbacks": [save], "val_check_interval": 3, "check_val_every_n_epoch": None}
         fitter = trainer(tmp_path, max_steps=steps, **own)
         fitter.fit(Probe(tmp_path / log), datamodule=data(**options), **resume)
 
     fit("unbroken", 15)
-    fit("resumed", 15, ckpt_path=tmp_path / "saved" / f"step={stop}.ckpt", weights_only=False)
+    fit("resumed", 15, ckpt_path=tmp_path / "unbroken_saved" / f"step={stop}.ckpt", weights_only=False)
     unbroken, resumed = ((tmp_path / log).read_text().splitlines() for log in ("unbroken", "resumed"))
     assert len(unbroken) == 30
     assert [json.loads(line)[2:] for line in resumed] == [json.loads(line)[2:] for line in unbroken[2 * stop :]]

@@ -52,4 +52,5 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", category=JsonargparseDeprecationWarning)  # of Lightning's calls
     warnings.filterwarnings("ignore", category=PossibleUserWarning)
     warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")  # test needs no training callback
+    warnings.filterwarnings("ignore", message="Total length of `.*` across ranks is zero")  # no val_source
     warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)  # of Lightning's calls to torch

@@ -22,6 +22,13 @@ class Evaluator(ABC):
         self.source = source
         self.name = name
 
+    def check(self, model: nn.Module, data: Any) -> None:  # noqa: B027 - some evaluators ask for nothing
+        """Called before the first step, so that what `evaluate` would refuse is refused then.
+
+        Raises:
+            UserError: as `evaluate` would.
+        """
+
     @abstractmethod
     def evaluate(self, model: nn.Module, data: Any) -> dict[str, float]:
         """Metrics by name without the prefix, equal on all ranks.

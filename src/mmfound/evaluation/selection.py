@@ -1,0 +1,24 @@
+"""A part of a source."""
+
+from mmfound.batch import RawSample
+from mmfound.data.source import Source
+
+
+class Spread(Source):
+    """At most `count` samples of a source, at equal distances over its whole length.
+
+    Args:
+        source: all samples.
+        count: how many, at least 1.
+    """
+
+    def __init__(self, source: Source, count: int) -> None:
+        self._source = source
+        self._count = min(count, len(source))
+        self.classes = source.classes
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> RawSample:
+        return self._source[index * len(self._source) // self._count]
