@@ -29,7 +29,7 @@ class Pictures(Source):
 
     def __getitem__(self, index: int) -> RawSample:
         if self.bad and index % self.bad == 0:
-            raise BadSample(f"sample {index}", "broken on purpose")
+            raise BadSample("broken on purpose", "always", f"sample {index}")
         pixels = np.random.default_rng(index).integers(0, 256, (14, 12, 3), np.uint8)
         file = io.BytesIO()
         Image.fromarray(pixels).save(file, "PNG")

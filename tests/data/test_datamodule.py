@@ -6,7 +6,6 @@ from pathlib import Path
 import lightning.pytorch as pl
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
 from tests.data.pictures import Pictures
 from tests.data.words import Lengths
 from torch import nn
@@ -53,6 +52,17 @@ class Probe(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
+class SaveAt(pl.Callback):
+    """Saves the whole state when a step has been made, as checkpoint callbacks do."""
+
+    def __init__(self, step: int, path: Path) -> None:
+        self.step, self.path = step, path
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args) -> None:
+        if trainer.global_step == self.step and not self.path.exists():
+            trainer.save_checkpoint(self.path)
+
+
 def data(count: int = 26, batch: int = 4, **options) -> ImageTextData:
     defaults = {
         "tokenizer": Lengths(),
@@ -77,14 +87,13 @@ def test_a_resumed_fit_repeats_the_unbroken_one_bit_for_bit(tmp_path: Path, work
     """Six steps a pass, two micro-batches a step: stops inside a pass, at its end, and at the second end."""
     options = {"micro_batch_size": 2, "workers": workers, "start_method": "fork", "val_source": Pictures(5)}
 
-    def fit(log: str, steps: int, **resume) -> None:
-        save = ModelCheckpoint(tmp_path / f"{log}_saved", every_n_train_steps=stop, save_top_k=-1, filename="{step}")
-        own = {"enable_checkpointing": True, "callbacks": [save], "val_check_interval": 3, "check_val_every_n_epoch": None}
-        fitter = trainer(tmp_path, max_steps=steps, **own)
+    def fit(log: str, *callbacks: pl.Callback, **resume) -> None:
+        often = {"val_check_interval": 3, "check_val_every_n_epoch": None}
+        fitter = trainer(tmp_path, max_steps=15, callbacks=list(callbacks), **often)
         fitter.fit(Probe(tmp_path / log), datamodule=data(**options), **resume)
 
-    fit("unbroken", 15)
-    fit("resumed", 15, ckpt_path=tmp_path / "unbroken_saved" / f"step={stop}.ckpt", weights_only=False)
+    fit("unbroken", SaveAt(stop, tmp_path / "saved.ckpt"))
+    fit("resumed", ckpt_path=tmp_path / "saved.ckpt", weights_only=False)
     unbroken, resumed = ((tmp_path / log).read_text().splitlines() for log in ("unbroken", "resumed"))
     assert len(unbroken) == 30
     assert [json.loads(line)[2:] for line in resumed] == [json.loads(line)[2:] for line in unbroken[2 * stop :]]

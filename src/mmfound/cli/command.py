@@ -115,13 +115,18 @@ class Cli(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """With what every run gets."""
-        trainer = self._get(self.config_init, "trainer")
+        built = self.config_init[self.chosen]
         fits = self.chosen == "fit"
-        evaluators = self._get(self.config_init, "evaluators")
-        kwargs["callbacks"] = install.callbacks(trainer, self.run_folder, self._seed(), evaluators, fits)
-        kwargs["logger"] = install.loggers(trainer.get("logger"), self.run_folder, self.steps_done) if fits else False
+        logger = built["trainer"].get("logger")
+        kwargs["callbacks"] = install.callbacks(built, self.run_folder, self._seed(), self._resolved(), fits)
+        kwargs["logger"] = install.loggers(logger, self.run_folder, self.steps_done) if fits else False
         kwargs["default_root_dir"] = str(self.run_folder)
         return super().instantiate_trainer(**kwargs)
+
+    def _resolved(self) -> dict[str, Any]:
+        """The whole recipe as plain values."""
+        self._dump_config()
+        return {key: value for key, value in self.config_dump.items() if key not in NOT_SAVED}
 
     def _seed(self) -> int:
         seed = self._get(self.config, "seed_everything")
@@ -162,8 +167,7 @@ class Cli(LightningCLI):
 
     @rank_zero_only
     def _keep(self) -> None:
-        self._dump_config()
-        config = {key: value for key, value in self.config_dump.items() if key not in NOT_SAVED}
+        config = self._resolved()
         last = folder.newest_text(self.run_folder, "config.yaml")
         text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
         if last is not None and self.checkpoint is not None:

@@ -1,6 +1,6 @@
 """What every run gets without asking: seeding, evaluation, logging, progress, checkpoints, summary."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +8,8 @@ from lightning.pytorch import Callback
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from mmfound.callbacks import Evaluations, Progress, RunLog, StepSeed
-from mmfound.evaluation.evaluator import Evaluator
+from mmfound.abilities import EmbedsImagesAndText
+from mmfound.callbacks import BestCaptions, Evaluations, LogHyperparameters, Progress, RunLog, StepSeed
 from mmfound.runs.checkpoints import Checkpoints
 from mmfound.runs.intervals import StepIntervals
 from mmfound.runs.metrics import MetricsCsv
@@ -27,29 +27,41 @@ TRAINER_DEFAULTS: dict[str, Any] = {
 
 
 def callbacks(
-    trainer: dict[str, Any], run: Path, seed: int, evaluators: Sequence[Evaluator], fits: bool
+    settings: Mapping[str, Any], run: Path, seed: int, config: Mapping[str, Any], fits: bool
 ) -> list[Callback]:
-    """The recipe's own callbacks and ours, in the order in which they have to run.
+    """Ours and then the recipe's own callbacks; one of the recipe's takes the place of ours of the same class.
 
     Args:
-        trainer: the recipe's Trainer arguments.
+        settings: the recipe with its parts built: `trainer` (arguments), `model`, `data`, `evaluators`.
         run: the run folder.
         seed: the recipe's `seed_everything`.
-        evaluators: run at every validation.
+        config: the resolved recipe.
         fits: whether training is to come, which alone is saved and summed up.
     """
+    trainer = settings["trainer"]
     given = trainer.get("callbacks") or []
     given = list(given) if isinstance(given, (list, tuple)) else [given]
-    ours: list[Callback] = [StepIntervals(), StepSeed(seed), Evaluations(evaluators), RunLog()]
+    ours: list[Callback] = [StepSeed(seed), Evaluations(settings["evaluators"])]
     if trainer.get("enable_progress_bar") is not False:
         ours.append(Progress())
-    if not fits or trainer.get("fast_dev_run"):
-        return [*ours, *given]
-    ours.append(Summary(run))
+    if fits and not trainer.get("fast_dev_run"):
+        ours += _kept(settings, run, config)
+    kinds = {type(callback) for callback in given}
+    return [*(callback for callback in ours if type(callback) not in kinds), *given]
+
+
+def _kept(settings: Mapping[str, Any], run: Path, config: Mapping[str, Any]) -> list[Callback]:
+    """What leaves something in the run folder."""
+    trainer, data = settings["trainer"], settings["data"]
+    log = RunLog()
+    kept = [StepIntervals(), log, LogHyperparameters(config), Summary(run, log.totals)]
+    has_texts = getattr(data, "tokenizer", None) is not None and getattr(data, "val_source", None) is not None
+    if has_texts and isinstance(settings["model"], EmbedsImagesAndText):
+        kept.append(BestCaptions())
     if trainer.get("enable_checkpointing") is not False:
         interval = trainer.get("val_check_interval")
-        ours.append(Checkpoints(run, interval if isinstance(interval, int) else CHECKPOINT_EVERY_N_STEPS))
-    return [*ours, *given]
+        kept.append(Checkpoints(run, interval if isinstance(interval, int) else CHECKPOINT_EVERY_N_STEPS))
+    return kept
 
 
 def loggers(given: Any, run: Path, steps_done: int) -> list[Logger] | bool:

@@ -7,6 +7,8 @@ from mmfound.data.loader import TrainLoader
 from mmfound.data.mixture import Mixture, Share
 from mmfound.data.order import BlockShuffle, FullShuffle, Order, Sequential
 from mmfound.data.source import Source
+from mmfound.data.sources import Digits, Shapes
+from mmfound.data.sources import Digits, Shapes
 from mmfound.data.transforms import CenterCrop, RandomCrop, RandomResizedCrop, Resize
 from mmfound.data.watch import DataWait
 
@@ -16,6 +18,8 @@ __all__ = [
     "Caption",
     "CenterCrop",
     "DataWait",
+    "Digits",
+    "Digits",
     "FirstCaption",
     "FullShuffle",
     "ImageTextData",
@@ -26,6 +30,8 @@ __all__ = [
     "RandomResizedCrop",
     "Resize",
     "Sequential",
+    "Shapes",
+    "Shapes",
     "Share",
     "Source",
     "TrainLoader",

@@ -98,6 +98,7 @@ class ImageTextData(LightningDataModule):
         self._eval_prepare = Prepare(eval_image or CenterCrop(size), **limits)
         self._workers = (workers, start_method, prefetch)
         self.train_loader: TrainLoader | None = None
+        self._pass_loaders: list[PassLoader] = []
 
     def prepare_data(self) -> None:
         """Let a tokenizer that learns do so; on one process per machine."""
@@ -178,10 +179,16 @@ class ImageTextData(LightningDataModule):
         """Make the picture float32 in [0, 1], on the device."""
         return image_float(batch)
 
+    def on_exception(self, exception: BaseException) -> None:
+        """End the workers, as Lightning calls no teardown then."""
+        self.teardown("exception")
+
     def teardown(self, stage: str) -> None:
         """End the workers."""
-        if self.train_loader is not None:
-            self.train_loader.close()
+        for loader in [self.train_loader, *self._pass_loaders]:
+            if loader is not None:
+                loader.close()
+        self._pass_loaders.clear()
 
     def _pass(self, source: Source | None) -> PassLoader | NoBatches:
         if source is None:
@@ -189,13 +196,15 @@ class ImageTextData(LightningDataModule):
         plan = self._plan()
         if len(source) < plan.world:
             raise DataError(f"{type(source).__name__} has {len(source)} samples for {plan.world} processes; use fewer.")
-        return PassLoader(
+        loader = PassLoader(
             StreamReader(self._eval_prepare, self.tokenizer, [source], self._seed()),
             PassSampler(len(source), plan),
             workers=self._worker_pool(),
             bad=BadReads(self.max_bad_fraction),
             keep=True,
         )
+        self._pass_loaders.append(loader)
+        return loader
 
     def _plan(self) -> BatchPlan:
         rank, world = distributed.rank(), distributed.world_size()

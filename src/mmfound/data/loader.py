@@ -13,7 +13,7 @@ from mmfound.data.bad import BadReads
 from mmfound.data.reader import Reader
 from mmfound.data.sampler import BatchPlan, PassSampler, ShareSampler, StreamSampler
 from mmfound.data.stream import Stream
-from mmfound.data.workers import Workers
+from mmfound.data.workers import Workers, shut_down
 from mmfound.errors import ConfigError, DataError, UserError
 
 
@@ -102,6 +102,7 @@ class TrainLoader:
 
     def close(self) -> None:
         """End the workers; iterating starts new ones."""
+        shut_down(self._batches)
         self._batches = None
 
     def _rest_of_pass(self) -> Iterator[dict[str, Any]]:
@@ -163,6 +164,11 @@ class PassLoader:
             batch = _checked(made, self.bad)
             if batch["key"]:
                 yield batch
+
+    def close(self) -> None:
+        """End kept workers; iterating starts new ones."""
+        shut_down(self._loader._iterator)
+        self._loader._iterator = None
 
 
 class NoBatches:

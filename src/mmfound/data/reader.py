@@ -75,6 +75,19 @@ class Reader(ABC):
     def batch(self, draws: np.ndarray, bad: list[BadRead]) -> dict[str, Any]:
         """The batch of these draws; appends the reads that fail to `bad`."""
 
+    def read(self, source: Source, index: int, bad: list[BadRead], *seed: int | str) -> tuple[RawSample, Sample] | None:
+        """A sample before and after preparing it with generators seeded by `seed`; None, and a line in `bad`, if bad."""
+        where = f"{type(source).__name__}[{index}]"
+        try:
+            raw = source[index]
+            where = f"{type(source).__name__} {raw['key']}"
+            seed_generators(*seed)
+            return raw, self.prepare(raw)
+        except BadSample as error:
+            error.where = error.where or where
+            bad.append(BadRead(error.kind, str(error)))
+            return None
+
 
 @dataclass
 class StreamReader(Reader):
@@ -97,15 +110,10 @@ class StreamReader(Reader):
     def _sample(self, epoch: int, number: int, index: int, bad: list[BadRead]) -> Sample:
         source = self.sources[number]
         tried = index
-        for attempt in range(TRIES):
-            if attempt:
-                tried = key("replacement", self.seed, epoch, number, index, attempt) % len(source)
-            try:
-                raw = source[tried]
-                seed_generators("sample", self.seed, epoch, number, tried)
-                return self.prepare(raw)
-            except BadSample as error:
-                bad.append(BadRead(error.kind, str(error)))
+        for attempt in range(1, TRIES + 1):
+            if read := self.read(source, tried, bad, "sample", self.seed, epoch, number, tried):
+                return read[1]
+            tried = key("replacement", self.seed, epoch, number, index, attempt) % len(source)
         raise DataError(
             f"{TRIES} samples of {type(source).__name__} in a row could not be read, the last: {bad[-1].message}. "
             "Check that the data is complete."
@@ -124,20 +132,11 @@ class ListReader(Reader):
 
     def batch(self, draws: np.ndarray, bad: list[BadRead]) -> dict[str, Any]:
         """[B] indices; fewer samples come back where some are bad."""
-        samples, raws, indices = [], [], []
-        for index in draws.tolist():
-            try:
-                raw = self.source[index]
-                seed_generators("list", index)
-                samples.append(self.prepare(raw))
-            except BadSample as error:
-                bad.append(BadRead(error.kind, str(error)))
-                continue
-            raws.append(raw)
-            indices.append(index)
+        reads = {index: self.read(self.source, index, bad, "list", index) for index in draws.tolist()}
+        good = {index: read for index, read in reads.items() if read is not None}
         return {
-            **collate(samples, self.tokenizer),
-            "index": torch.tensor(indices, dtype=torch.int64),
-            "captions": [raw.get("captions", []) for raw in raws],
-            "meta": [raw.get("meta", {}) for raw in raws],
+            **collate([sample for _, sample in good.values()], self.tokenizer),
+            "index": torch.tensor(list(good), dtype=torch.int64),
+            "captions": [raw.get("captions", []) for raw, _ in good.values()],
+            "meta": [raw.get("meta", {}) for raw, _ in good.values()],
         }

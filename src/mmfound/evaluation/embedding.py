@@ -38,7 +38,7 @@ def embed_images(model: Any, data: Any, source: Source) -> tuple[Tensor, list[di
         DataError: when nothing in the source could be read.
     """
     image, batches = [], []
-    for batch, is_new in _in_step(data.eval_batches(source, device_of(model))):
+    for batch, is_new in in_step(data.eval_batches(source, device_of(model))):
         embedded = model.embed_image(batch["image"]).float()
         if is_new:
             image.append(embedded)
@@ -81,7 +81,7 @@ def gather_lists(items: list[Item]) -> list[Item]:
     return [item for part in lists for item in part]
 
 
-def _in_step(batches: Iterable[Item]) -> Iterator[tuple[Item, bool]]:
+def in_step(batches: Iterable[Item]) -> Iterator[tuple[Item, bool]]:
     """Batches, each with True; a rank that runs out gets its last again, with False, until all have run out.
 
     A forward pass of sharded weights waits for that of all other ranks.

@@ -46,7 +46,7 @@ class ZeroShot(Evaluator):
         templates: list[str] | str | Prompts = DEFAULT_TEMPLATES[0],
         classes: list[str] | str | None = None,
         class_field: str | None = None,
-        replace: Mapping[str, str] | None = None,
+        replace: dict[str, str] | None = None,
     ) -> None:
         super().__init__(source, name=name)
         self.prompts = templates if isinstance(templates, Prompts) else Prompts(templates)
@@ -110,9 +110,9 @@ class ZeroShot(Evaluator):
                 f"evaluator ZeroShot {self.name!r}: {self.class_field} {unknown[0]!r} is none of the {len(classes)} "
                 f"classes; the source has {len(set(every))}. Spell `classes` as the source does."
             )
-        highest = max((value for value in every if not isinstance(value, str)), default=-1)
-        if highest >= len(classes):
-            raise DataError(self._mismatch(len(classes), highest + 1))
+        numbers = [value for value in every if isinstance(value, int)]
+        if numbers and max(numbers) >= len(classes):
+            raise DataError(self._mismatch(len(classes), max(numbers) + 1))
         return classes, torch.tensor(labels, dtype=torch.int64)
 
     def _spelled(self, name: str) -> str:
