@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from tests.data.words import Lengths
 
 from mmfound.data import FirstCaption, RandomCaption
 from mmfound.data.collate import Sample, collate, stack_images, text_ids
 from mmfound.errors import ConfigError, DataError
+from tests.data.words import Lengths
 
 
 def sample(number: int, **changes) -> Sample:

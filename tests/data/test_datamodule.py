@@ -6,8 +6,6 @@ from pathlib import Path
 import lightning.pytorch as pl
 import pytest
 import torch
-from tests.data.pictures import Pictures
-from tests.data.words import Lengths
 from torch import nn
 
 from mmfound.data import (
@@ -22,6 +20,8 @@ from mmfound.data import (
     Share,
 )
 from mmfound.errors import ConfigError, DataError
+from tests.data.pictures import Pictures
+from tests.data.words import Lengths
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*treespec.*:FutureWarning", "ignore:.*LeafSpec.*:FutureWarning")
 
@@ -150,7 +150,9 @@ def test_without_a_tokenizer_batches_have_no_text(tmp_path: Path):
 
 @pytest.mark.parametrize("name", ["source", "val_source"])
 def test_missing_captions_and_samples_are_found_before_the_first_step(tmp_path: Path, name: str):
-    with pytest.raises(DataError, match=rf"init_args.{name} is Pictures, which has no captions, but .*tokenizer is Lengths"):
+    with pytest.raises(
+        DataError, match=rf"init_args.{name} is Pictures, which has no captions, but .*tokenizer is Lengths"
+    ):
         trainer(tmp_path).fit(Probe(), datamodule=data(**{name: Pictures(9, captioned=False)}))
     with pytest.raises(DataError, match="Pictures has no samples"):
         trainer(tmp_path).fit(Probe(), datamodule=data(**{name: Pictures(0)}))

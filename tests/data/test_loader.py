@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 import torch
 import torchvision.transforms.v2 as v2
-from tests.data.pictures import Pictures
-from tests.data.words import Lengths
 from torch import nn
 
 from mmfound.data import BlockShuffle, FullShuffle, RandomCaption, RandomResizedCrop, TrainLoader
@@ -20,6 +18,8 @@ from mmfound.data.sampler import BatchPlan, PassSampler, ShareSampler
 from mmfound.data.stream import Passes
 from mmfound.data.workers import Workers
 from mmfound.errors import ConfigError, DataError
+from tests.data.pictures import Pictures
+from tests.data.words import Lengths
 
 COUNT, BATCH = 45, 8  # five batches a pass, five samples left out
 
@@ -173,14 +173,16 @@ def test_batches_draw_nothing_from_the_global_generators():
 
 def test_samples_change_their_augmentation_with_the_epoch():
     train = loader(batch=COUNT)
-    first, second = ({key: image for key, image in zip(b["key"], b["image"], strict=True)} for b in islice(endless(train), 2))
+    first, second = (
+        {key: image for key, image in zip(b["key"], b["image"], strict=True)} for b in islice(endless(train), 2)
+    )
     assert sum(torch.equal(first[key], second[key]) for key in first) < 3
 
 
 def test_bad_samples_are_replaced_alike_everywhere_and_counted():
     source = Pictures(COUNT, bad=9)
+    train = loader(source=source, max_bad=1.0)
     with pytest.warns(UserWarning, match="broken on purpose"):
-        train = loader(source=source, max_bad=1.0)
         made = digests(train, 10)
     assert train.bad.total >= 8
     assert train.bad.read == 80
@@ -200,7 +202,10 @@ def test_good_samples_stay_in_their_places_beside_bad_ones():
 
 def test_too_many_bad_samples_stop_the_run():
     train = loader(source=Pictures(COUNT, bad=9), max_bad=0.05)
-    with pytest.warns(UserWarning), pytest.raises(DataError, match=r"of \d+ samples .* more than max_bad_fraction 0.05"):
+    with (
+        pytest.warns(UserWarning, match="Bad sample"),
+        pytest.raises(DataError, match=r"of \d+ samples .* more than max_bad_fraction 0.05"),
+    ):
         digests(train, 30)
     assert train.bad.read > 80  # not on the first one
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from tests.data.pictures import Pictures
 
 from mmfound.data import BlockShuffle, Mixture, Share
 from mmfound.errors import ConfigError
+from tests.data.pictures import Pictures
 
 ORDER = BlockShuffle(8, window=4)
 

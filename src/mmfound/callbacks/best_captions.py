@@ -59,12 +59,13 @@ class BestCaptions(Callback):
             _show(trainer, grid)
 
     def _cells(self, trainer: Trainer, task: Any) -> list[Cell]:
-        source, data = self._source(trainer), getattr(trainer, "datamodule", None)
+        source, data = self._source(trainer), trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         image, own = _embedded_pictures(task, data, Spread(source, self.images))
         if self._texts is None:  # reading them again at every validation can take long
             self._texts = list(dict.fromkeys(Spread(source, self.captions).captions()))
         texts = list(dict.fromkeys([*(text for _, captions in own for text in captions), *self._texts]))
-        best = (image @ embed_texts(task, data.tokenizer, texts).T).argmax(dim=1).tolist()  # pyright: ignore
+        text = embed_texts(task, data.tokenizer, texts)
+        best = (image.double() @ text.double().T).argmax(dim=1).tolist()  # autocast leaves double alone
         return [
             Cell(picture, texts[chosen], texts[chosen] in captions, captions[0] if captions else "")
             for (picture, captions), chosen in zip(own, best, strict=True)

@@ -106,4 +106,5 @@ def _deepspeed_norm(trainer: Trainer) -> dict[str, float]:
 
 
 def _is_logged(trainer: Trainer, step: int) -> bool:
-    return trainer.log_every_n_steps > 0 and step % trainer.log_every_n_steps == 0
+    every = int(getattr(trainer, "log_every_n_steps", 0))
+    return every > 0 and step % every == 0

@@ -8,7 +8,6 @@ from mmfound.data.mixture import Mixture, Share
 from mmfound.data.order import BlockShuffle, FullShuffle, Order, Sequential
 from mmfound.data.source import Source
 from mmfound.data.sources import Digits, Shapes
-from mmfound.data.sources import Digits, Shapes
 from mmfound.data.transforms import CenterCrop, RandomCrop, RandomResizedCrop, Resize
 from mmfound.data.watch import DataWait
 

@@ -61,5 +61,6 @@ class BadReads:
             kinds = ", ".join(f"{count} {kind}" for kind, count in self.by_kind.most_common())
             raise DataError(
                 f"{self.total} of {reads} samples could not be read ({kinds}), more than max_bad_fraction "
-                f"{self.max_fraction}. The last: {bad[-1].message}. Mend the data, or raise data.init_args.max_bad_fraction."
+                f"{self.max_fraction}. The last: {bad[-1].message}. Mend the data, or raise "
+                "data.init_args.max_bad_fraction."
             )

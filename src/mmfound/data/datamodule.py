@@ -225,8 +225,8 @@ class ImageTextData(LightningDataModule):
         task = trainer.lightning_module
         if plan.accumulation > 1 and getattr(task, "whole_batch_loss", False):
             raise ConfigError(
-                f"data.init_args.micro_batch_size is {plan.micro_batch_size}, so that {plan.accumulation} micro-batches "
-                f"make a step, but the loss of {type(task).__name__} compares all samples of the global batch "
+                f"data.init_args.micro_batch_size is {plan.micro_batch_size}, so that {plan.accumulation} "
+                f"micro-batches make a step, but the loss of {type(task).__name__} compares all samples of the global batch "
                 f"({plan.global_batch_size}) and is another loss on a part of it. Leave micro_batch_size out, use more "
                 "processes, or lower global_batch_size."
             )

@@ -94,8 +94,8 @@ class TrainLoader:
             if state[name] != value:
                 error = DataError if name == "source" else ConfigError
                 raise error(
-                    f"The training data's {name} has changed since the checkpoint, from {state[name]} to {value}, so its "
-                    "position means nothing now. Put it back, or begin a new run from the weights (init_from)."
+                    f"The training data's {name} has changed since the checkpoint, from {state[name]} to {value}, so "
+                    "its position means nothing now. Put it back, or begin a new run from the weights (init_from)."
                 )
         self.close()
         self.position = self._converted(state["position"], state["global_batch_size"])

@@ -95,8 +95,8 @@ class Mixture(Source):
         """
         if self.batch_size not in (None, batch_size):
             raise ConfigError(
-                f"Mixture: the counts add up to {self.batch_size}, but data.init_args.global_batch_size is {batch_size}; "
-                "make them equal, or give weights."
+                f"Mixture: the counts add up to {self.batch_size}, but data.init_args.global_batch_size is "
+                f"{batch_size}; make them equal, or give weights."
             )
         arrangements = [order.arrange(source.stretches(), seed, k) for k, source in enumerate(self.sources)]
         return _Mixed(arrangements, self._amounts, self.batch_size or _QUOTA, seed)

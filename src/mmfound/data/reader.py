@@ -76,7 +76,7 @@ class Reader(ABC):
         """The batch of these draws; appends the reads that fail to `bad`."""
 
     def read(self, source: Source, index: int, bad: list[BadRead], *seed: int | str) -> tuple[RawSample, Sample] | None:
-        """A sample before and after preparing it with generators seeded by `seed`; None, and a line in `bad`, if bad."""
+        """A sample before and after preparing it, generators seeded by `seed`; None, and one more in `bad`, if bad."""
         where = f"{type(source).__name__}[{index}]"
         try:
             raw = source[index]
@@ -105,13 +105,15 @@ class StreamReader(Reader):
 
     def batch(self, draws: np.ndarray, bad: list[BadRead]) -> dict[str, Any]:
         """[B, 3] draws of a `Stream`."""
-        return collate([self._sample(*draw, bad) for draw in draws.tolist()], self.tokenizer)
+        samples = [self._sample(epoch, number, index, bad) for epoch, number, index in draws.tolist()]
+        return collate(samples, self.tokenizer)
 
     def _sample(self, epoch: int, number: int, index: int, bad: list[BadRead]) -> Sample:
         source = self.sources[number]
         tried = index
         for attempt in range(1, TRIES + 1):
-            if read := self.read(source, tried, bad, "sample", self.seed, epoch, number, tried):
+            read = self.read(source, tried, bad, "sample", self.seed, epoch, number, tried)
+            if read is not None:
                 return read[1]
             tried = key("replacement", self.seed, epoch, number, index, attempt) % len(source)
         raise DataError(

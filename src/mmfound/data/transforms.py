@@ -89,7 +89,9 @@ class RandomResizedCrop(nn.Module):
     ) -> None:
         super().__init__()
         if not 0 < scale[0] <= scale[1] <= 1 or not 0 < ratio[0] <= ratio[1]:
-            raise ValueError(f"RandomResizedCrop: scale {scale} must lie in (0, 1] and ratio {ratio} above 0, in order.")
+            raise ValueError(
+                f"RandomResizedCrop: scale {scale} must lie in (0, 1] and ratio {ratio} above 0, in order."
+            )
         self.size = size
         self.scale = scale
         self.ratio = ratio
