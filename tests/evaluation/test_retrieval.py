@@ -6,16 +6,11 @@ import torch
 from mmfound.errors import DataError
 from mmfound.evaluation import Retrieval
 from tests.evaluation.fakes import ColourModel, Colours, FakeData
-from tests.ranks import run_on_ranks
 
 
 def evaluate(*args: Any, **kwargs: Any) -> dict[str, float]:
     with torch.no_grad():
         return Retrieval(*args, **kwargs).evaluate(ColourModel(), FakeData())
-
-
-def two_ranks() -> dict[str, float]:
-    return evaluate(Colours(13, wrong=3, captions=("a {}", "the {}", "{}")), ks=(1, 2, 5))
 
 
 def test_distinct_pictures_with_their_captions_are_all_found():
@@ -27,13 +22,6 @@ def test_equal_captions_share_the_hit_as_pairs_and_are_one_as_captions():
     assert evaluate(Colours(12), ks=(1,)) == pytest.approx({"image_to_text_r1": 0.5, "text_to_image_r1": 0.5})
     one = evaluate(Colours(12), ks=(1,), positives="caption")
     assert one == {"image_to_text_r1": 1.0, "text_to_image_r1": 1.0}
-
-
-def test_two_ranks_with_unequal_shares_get_what_one_gets():
-    alone = two_ranks()
-    assert 0 < alone["text_to_image_r2"] < 1
-    for found in run_on_ranks(2, two_ranks):
-        assert found == pytest.approx(alone, abs=1e-12)
 
 
 def test_max_samples_spreads_over_the_source():

@@ -136,6 +136,8 @@ class Cli(LightningCLI):
         """The weights found; pickled objects in them are refused unless the user says otherwise."""
         kwargs = super()._prepare_subcommand_kwargs(subcommand)
         kwargs["ckpt_path"] = None if self.checkpoint is None else str(self.checkpoint)
+        if "verbose" in kwargs:
+            kwargs["verbose"] = False  # we print the scores ourselves
         if kwargs.get("weights_only") is None:
             kwargs["weights_only"] = True
         return kwargs

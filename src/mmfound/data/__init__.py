@@ -7,7 +7,7 @@ from mmfound.data.loader import TrainLoader
 from mmfound.data.mixture import Mixture, Share
 from mmfound.data.order import BlockShuffle, FullShuffle, Order, Sequential
 from mmfound.data.source import Source
-from mmfound.data.sources import Digits, Shapes
+from mmfound.data.sources import Digits, Shapes, TarShards
 from mmfound.data.transforms import CenterCrop, RandomCrop, RandomResizedCrop, Resize
 from mmfound.data.watch import DataWait
 
@@ -33,6 +33,7 @@ __all__ = [
     "Shapes",
     "Share",
     "Source",
+    "TarShards",
     "TrainLoader",
     "image_float",
 ]

@@ -226,8 +226,8 @@ class ImageTextData(LightningDataModule):
         if plan.accumulation > 1 and getattr(task, "whole_batch_loss", False):
             raise ConfigError(
                 f"data.init_args.micro_batch_size is {plan.micro_batch_size}, so that {plan.accumulation} "
-                f"micro-batches make a step, but the loss of {type(task).__name__} compares all samples of the global batch "
-                f"({plan.global_batch_size}) and is another loss on a part of it. Leave micro_batch_size out, use more "
+                f"micro-batches make a step, but the loss of {type(task).__name__} compares all samples of the global "
+                f"batch ({plan.global_batch_size}) and is another loss on a part. Leave micro_batch_size out, use more "
                 "processes, or lower global_batch_size."
             )
         trainer.accumulate_grad_batches = plan.accumulation

@@ -38,7 +38,7 @@ class DataWait(Callback):
         if self._since is None:  # the first batch is the workers' start
             self._since = now
             return
-        window = self.every_n_steps or trainer.log_every_n_steps
+        window = self.every_n_steps or trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]
         if trainer.fit_loop.epoch_loop._should_accumulate() or not window or trainer.global_step % window:
             return
         share = (now[1] - self._since[1]) / max(now[0] - self._since[0], 1e-9)

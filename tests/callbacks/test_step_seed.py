@@ -1,0 +1,60 @@
+import random
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from mmfound.callbacks import StepSeed
+from mmfound.callbacks.step_seed import mixed
+from tests.callbacks.fakes import IGNORED, Data, NoisyTask, make_trainer
+
+pytestmark = IGNORED
+
+
+def draws(callback: StepSeed, rank: int, world: int, rows: int, position: int | None = None) -> tuple[float, ...]:
+    loader = SimpleNamespace(train_loader=SimpleNamespace(position=position)) if position is not None else None
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    trainer: Any = SimpleNamespace(world_size=world, global_rank=rank, strategy=strategy, datamodule=loader)
+    callback.on_train_batch_start(trainer, nn.Module(), {"key": ["k"] * rows}, 0)  # pyright: ignore
+    return torch.rand(()).item(), float(np.random.rand()), random.random()
+
+
+def test_two_ranks_draw_what_one_rank_draws_in_twice_the_micro_batches():
+    alone = StepSeed(3)
+    expected = [draws(alone, 0, 1, rows=8) for _ in range(6)]
+    ranks = [StepSeed(3), StepSeed(3)]
+    assert [draws(ranks[r], r, 2, rows=8) for _ in range(3) for r in range(2)] == expected
+    assert len(set(expected)) == 6
+
+
+def test_a_loader_that_knows_its_position_says_which_batch_it_is():
+    counted = StepSeed(3)
+    draws(counted, 0, 1, rows=8)
+    assert draws(counted, 0, 1, rows=8) == draws(StepSeed(3), 0, 1, rows=8, position=16)
+
+
+def test_another_seed_draws_otherwise():
+    assert draws(StepSeed(3), 0, 1, 8) != draws(StepSeed(4), 0, 1, 8)
+
+
+def test_the_hash_is_the_same_in_every_process():
+    assert mixed(0) == 16294208416658607535  # the first number of splitmix64 seeded with 0
+    assert len({mixed(a, b, c) for a in range(8) for b in range(2) for c in range(64)}) == 8 * 2 * 64
+
+
+def test_a_resumed_run_draws_what_the_unbroken_run_draws(tmp_path: Path):
+    def run(steps: int, checkpoint: Path | None = None) -> tuple[list[float], Path]:
+        module = NoisyTask(nn.Linear(3, 1))
+        trainer = make_trainer(tmp_path, [StepSeed(7)], max_steps=steps, val_check_interval=2)
+        trainer.fit(module, datamodule=Data(val=True), ckpt_path=checkpoint)
+        path = tmp_path / f"{steps}.ckpt"
+        trainer.save_checkpoint(path)
+        return module.drawn, path
+
+    unbroken, _ = run(6)
+    _, saved = run(3)
+    torch.manual_seed(99)
+    assert run(6, saved)[0] == unbroken[3:]
