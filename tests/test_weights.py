@@ -185,12 +185,9 @@ def test_pickled_weights_are_not_opened(exported: Path, tmp_path: Path):
 
 
 def test_a_part_that_was_pretrained_itself_is_written_out(exported: Path):
-    source = {"folder": str(exported), "part": "image_tower"}
-    wrapped = {
-        "class_path": "torch.nn.Sequential",
-        "init_args": {"tower": {"class_path": "mmfound.weights.pretrained"}},
-    }
-    wrapped["init_args"]["tower"]["init_args"] = source  # pyright: ignore[reportArgumentType]
+    arguments = {"folder": str(exported), "part": "image_tower"}
+    tower = {"class_path": "mmfound.weights.pretrained", "init_args": arguments}
+    wrapped = {"class_path": "torch.nn.Sequential", "init_args": {"tower": tower}}
     assert expand(wrapped, describe)["init_args"]["tower"] == CONFIG["init_args"]["image_tower"]
 
 

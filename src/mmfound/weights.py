@@ -57,7 +57,9 @@ def export(
     new, old = (folder.with_name(f".{folder.name}.{mark}.{os.getpid()}") for mark in ("new", "old"))
     try:
         new.mkdir()
-        (new / CONFIG).write_text(yaml.safe_dump(described, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        (new / CONFIG).write_text(
+            yaml.safe_dump(described, sort_keys=False, allow_unicode=True, default_flow_style=None), encoding="utf-8"
+        )
         save_file(_exported(module if isinstance(module, Mapping) else module.state_dict()), new / WEIGHTS)
         if tokenizer is not None:
             tokenizer.save(new)

@@ -51,9 +51,8 @@ def test_the_nearest_captions_are_chosen_and_right_ones_are_marked(tmp_path: Pat
 
 def test_right_captions_are_green_and_wrong_ones_red_over_their_own():
     black = np.zeros((32, 32, 3), dtype=np.uint8)
-    grid = np.asarray(caption_grid([Cell(black, "a cat", True, "a cat"), Cell(black, "a dog", False, "a cow")])).astype(
-        int
-    )
+    cells = [Cell(black, "a cat", True, "a cat"), Cell(black, "a dog", False, "a cow")]
+    grid = np.asarray(caption_grid(cells)).astype(int)
     right, wrong = grid[190:, :190], grid[190:, 190:]
     assert (right[..., 1] > right[..., 0] + 50).any()
     assert not (right[..., 0] > right[..., 1] + 50).any()

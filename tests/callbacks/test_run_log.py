@@ -15,11 +15,11 @@ pytestmark = IGNORED
 
 
 def fit(tmp_path: Path, log: RunLog, steps: int, checkpoint: Path | None = None) -> list[dict[str, str]]:
-    logger = CSVLogger(tmp_path, name="", version="", flush_logs_every_n_steps=1)
+    logger = CSVLogger(tmp_path, name="logs", version=str(steps), flush_logs_every_n_steps=1)
     trainer = make_trainer(tmp_path, [log], max_steps=steps, logger=logger)
     trainer.fit(NoisyTask(nn.Linear(3, 1)), datamodule=Data(val=True), ckpt_path=checkpoint)
     trainer.save_checkpoint(tmp_path / "saved.ckpt")
-    with open(tmp_path / "metrics.csv", newline="") as file:
+    with open(tmp_path / f"logs/{steps}/metrics.csv", newline="") as file:
         return [row for row in csv.DictReader(file) if row.get("train/lr")]
 
 
@@ -34,7 +34,6 @@ def test_every_log_has_rate_norm_and_throughput(tmp_path: Path):
 
 def test_totals_add_up_over_the_starts_of_a_run(tmp_path: Path):
     fit(tmp_path, RunLog(), 3)
-    (tmp_path / "metrics.csv").unlink()
     log = RunLog()
     fit(tmp_path, log, 5, tmp_path / "saved.ckpt")
     totals = log.totals()

@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
+from mmfound import distributed
 from mmfound.errors import ConfigError
 from mmfound.evaluation.evaluator import Evaluator
 
@@ -104,6 +107,7 @@ def evaluating(trainer: Trainer, module: LightningModule) -> Iterator[None]:
     cuda = [device] if device.type == "cuda" else []
     python, numpy = random.getstate(), np.random.get_state()
     module.eval()
+    share_buffers(module)
     try:
         with torch.random.fork_rng(devices=cuda), torch.no_grad(), trainer.precision_plugin.forward_context():
             yield
@@ -112,6 +116,17 @@ def evaluating(trainer: Trainer, module: LightningModule) -> Iterator[None]:
         np.random.set_state(numpy)
         for part, training in modes:
             part.training = training
+
+
+@torch.no_grad()
+def share_buffers(module: torch.nn.Module) -> None:
+    """Give all ranks the first one's buffers, as DDP does before a forward pass.
+
+    Evaluators call the module inside DDP, and running statistics of batch normalisation differ by rank after a step.
+    """
+    for buffer in module.buffers() if distributed.world_size() > 1 else ():
+        if buffer.is_floating_point() and not isinstance(buffer, DTensor):
+            dist.broadcast(buffer, 0)
 
 
 class _OneEmptyBatch:

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.tensor import DTensor
 
+from mmfound.callbacks.kept_config import kept_config
 from mmfound.errors import ConfigError
 from mmfound.weights import export
 
@@ -54,7 +54,7 @@ class ExportWeights(Callback):
             return
         root = Path(trainer.default_root_dir)
         name = exported_name(pl_module)
-        config = (self.config or _kept(root))["init_args"][name]
+        config = (self.config or kept_config(root, "ExportWeights")["model"])["init_args"][name]
         image = {"size": self._image_size, **_normalisation(config)} if self._image_size else None
         tokenizer = getattr(getattr(trainer, "datamodule", None), "tokenizer", None)
         export(state, config, self.folder or root / "export", tokenizer=tokenizer, image=image)
@@ -89,14 +89,6 @@ def full_state_dict(module: nn.Module) -> dict[str, Tensor]:
         with GatheredParameters(list(module.parameters())):
             return {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
     return module.state_dict()
-
-
-def _kept(run: Path) -> Mapping[str, Any]:
-    """`model` of the configuration that the run keeps."""
-    kept = sorted(run.glob("config*.yaml"), key=lambda path: path.stat().st_mtime)
-    if not kept:
-        raise ConfigError(f"ExportWeights was given no config, and {run} has no config.yaml. Set its `config`.")
-    return yaml.safe_load(kept[-1].read_text(encoding="utf-8"))["model"]
 
 
 def _normalisation(config: Any) -> dict[str, Any]:

@@ -7,7 +7,19 @@ from mmfound.data.loader import TrainLoader
 from mmfound.data.mixture import Mixture, Share
 from mmfound.data.order import BlockShuffle, FullShuffle, Order, Sequential
 from mmfound.data.source import Source
-from mmfound.data.sources import Digits, Shapes, TarShards
+from mmfound.data.sources import (
+    ClassFolders,
+    CocoCaptions,
+    Digits,
+    FewShotSplit,
+    ImageFiles,
+    ParquetImages,
+    Shapes,
+    Table,
+    TarShards,
+    Torchvision,
+    Vqa2,
+)
 from mmfound.data.transforms import CenterCrop, RandomCrop, RandomResizedCrop, Resize
 from mmfound.data.watch import DataWait
 
@@ -16,24 +28,30 @@ __all__ = [
     "BlockShuffle",
     "Caption",
     "CenterCrop",
+    "ClassFolders",
+    "CocoCaptions",
     "DataWait",
     "Digits",
-    "Digits",
+    "FewShotSplit",
     "FirstCaption",
     "FullShuffle",
+    "ImageFiles",
     "ImageTextData",
     "Mixture",
     "Order",
+    "ParquetImages",
     "RandomCaption",
     "RandomCrop",
     "RandomResizedCrop",
     "Resize",
     "Sequential",
     "Shapes",
-    "Shapes",
     "Share",
     "Source",
+    "Table",
     "TarShards",
+    "Torchvision",
     "TrainLoader",
+    "Vqa2",
     "image_float",
 ]

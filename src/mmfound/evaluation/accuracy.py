@@ -43,7 +43,9 @@ class Accuracy(Evaluator):
                 groups += [meta.get(self.class_field) for meta in batch["meta"]]
         every_label, every_group = gather_lists(labels), gather_lists(groups)
         if not every_label:
-            raise DataError(f"{type(self.source).__name__} has no samples that evaluator Accuracy {self.name!r} can score.")
+            raise DataError(
+                f"{type(self.source).__name__} has no samples that evaluator Accuracy {self.name!r} can score."
+            )
         predicted_N = distributed.gather_rows(torch.cat(predicted)).cpu()
         label_N = torch.tensor(every_label)
         hit_N = self._hits(predicted_N, label_N, every_group)

@@ -5,13 +5,13 @@ import math
 import pickle
 import re
 from hashlib import blake2b
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from mmfound.data.sources.shapes import Shapes, assert_disjoint
+from mmfound.data.sources.shapes import Background, Shapes, assert_disjoint
 from mmfound.data.sources.shapes_captions import STYLES, caption
 from mmfound.data.sources.shapes_render import coverage, render
 from mmfound.data.sources.shapes_scene import CLASSES, COLOURS, SHAPES, SIZES, TONES, Item, Scene
@@ -157,7 +157,8 @@ def centroid(item: Item) -> tuple[float, float]:
 
 
 def test_places_and_backgrounds_in_captions_are_true():
-    source = Shapes(300, objects=(1, 1), styles=["descriptive"])
+    source = Shapes(300, objects=(1, 1), styles=["descriptive"], backgrounds=list(get_args(Background)))
+    seen = set()
     for i in range(len(source)):
         sample = sample_of(source, i)
         text, (item,) = sample["captions"][0], source.scene(i).items
@@ -169,6 +170,8 @@ def test_places_and_backgrounds_in_captions_are_true():
         corner = int(sample["image"][[0, 0, -1, -1], [0, -1, 0, -1]].max(axis=1).min())
         lowest, highest = TONES[re.search(r"on a (.*) background", text)[1]]  # pyright: ignore[reportOptionalSubscript]
         assert lowest <= corner <= highest
+        seen.add((lowest, highest))
+    assert seen == set(TONES.values())
 
 
 def test_caption_styles_of_a_known_scene():
@@ -290,7 +293,7 @@ def test_fingerprint_changes_with_what_changes_samples():
         {"seed": 1},
         {"styles": ["terse"]},
     ]
-    options.append({"held_out": "colour_size"})
+    options += [{"held_out": "colour_size"}, {"backgrounds": ["black"]}]
     prints = {Shapes(**{"count": 5, **option}).fingerprint() for option in options}  # pyright: ignore[reportArgumentType]
     assert len(prints) == len(options)
     assert Shapes(5).fingerprint() == Shapes(5).fingerprint()
@@ -306,6 +309,7 @@ def test_fingerprint_changes_with_what_changes_samples():
         ({"objects": (1, 4)}, r"objects is \(1, 4\)"),
         ({"styles": []}, "styles is"),
         ({"styles": ["rude"]}, "rude"),
+        ({"backgrounds": ["blue"]}, "backgrounds is"),
         ({"held_out": "tone"}, "held_out is tone"),
     ],
 )

@@ -1,7 +1,24 @@
 """What data can be read from."""
 
+from mmfound.data.sources.annotations import CocoCaptions, FewShotSplit, Vqa2
+from mmfound.data.sources.class_folders import ClassFolders
 from mmfound.data.sources.digits import Digits
+from mmfound.data.sources.files import ImageFiles
 from mmfound.data.sources.shapes import Shapes
+from mmfound.data.sources.table import ParquetImages, Table
 from mmfound.data.sources.tar_shards import TarShards
+from mmfound.data.sources.torchvision_source import Torchvision
 
-__all__ = ["Digits", "Shapes", "TarShards"]
+__all__ = [
+    "ClassFolders",
+    "CocoCaptions",
+    "Digits",
+    "FewShotSplit",
+    "ImageFiles",
+    "ParquetImages",
+    "Shapes",
+    "Table",
+    "TarShards",
+    "Torchvision",
+    "Vqa2",
+]

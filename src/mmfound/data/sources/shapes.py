@@ -13,6 +13,7 @@ from mmfound.errors import ConfigError, DataError
 
 Split = Literal["train", "val", "test"]
 HeldOut = Literal["colour_shape", "colour_size", "shape_size"]
+Background = Literal["black", "dark grey", "light grey", "white"]
 
 
 class Shapes(Source):
@@ -30,6 +31,7 @@ class Shapes(Source):
         split: no picture of one split is in another.
         objects: fewest and most objects in a picture, within 1..3.
         styles: which captions, in this order; see `shapes_captions.caption`.
+        backgrounds: which tones; the dark ones make learning harder, or test a model that never saw them.
         seed: another number, other pictures.
         held_out: attributes of which every eighth (`colour_shape`) or third combination is kept from train and val;
             test then shows those alone.
@@ -46,6 +48,7 @@ class Shapes(Source):
         split: Split = "train",
         objects: tuple[int, int] = (1, 3),
         styles: Sequence[Style] = STYLES,
+        backgrounds: Sequence[Background] = ("light grey", "white"),
         seed: int = 0,
         held_out: HeldOut | None = None,
     ) -> None:
@@ -56,12 +59,15 @@ class Shapes(Source):
             "objects", objects, len(objects) == 2 and 1 <= objects[0] <= objects[1] <= 3, "[fewest, most] within 1..3"
         )
         _check("styles", styles, bool(styles) and set(styles) <= set(STYLES), f"some of {STYLES}")
+        tones = get_args(Background)
+        _check("backgrounds", backgrounds, bool(backgrounds) and set(backgrounds) <= set(tones), f"some of {tones}")
         _check("held_out", held_out, held_out in (None, *get_args(HeldOut)), f"null or one of {get_args(HeldOut)}")
         self.count = count
         self.size = size
         self.split: Split = split
         self.objects = (objects[0], objects[1])
         self.styles = tuple(styles)
+        self.backgrounds = tuple(backgrounds)
         self.seed = seed
         self.held_out: HeldOut | None = held_out
         self.classes = CLASSES if self.objects == (1, 1) else ()
@@ -88,7 +94,9 @@ class Shapes(Source):
         """What is in the picture at `index`, without drawing it."""
         if not 0 <= index < self.count:
             raise IndexError(f"Shapes has {self.count} pictures; there is no number {index}")
-        return draw_scene(self.seed, self.split, index, self.objects, self._looks)
+        return draw_scene(
+            self.seed, self.split, index, counts=self.objects, looks=self._looks, backgrounds=self.backgrounds
+        )
 
     def captions(self) -> Iterable[str]:
         """All captions, in order, without drawing."""
@@ -98,7 +106,7 @@ class Shapes(Source):
     def fingerprint(self) -> str:
         """Every argument that changes a sample."""
         drawn = f"{self.seed}:{self.split}:{self.count}:{self.size}:{self.objects}:{self.held_out}"
-        return f"Shapes:1:{drawn}:{','.join(self.styles)}"
+        return f"Shapes:1:{drawn}:{','.join(self.backgrounds)}:{','.join(self.styles)}"
 
 
 def describe(scene: Scene) -> dict[str, object]:

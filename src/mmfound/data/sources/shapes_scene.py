@@ -20,7 +20,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "pink": (250, 125, 185),
 }  # all begin with a consonant: "a {}" fits every class
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring", "heart", "diamond")
-SIZES = {"small": 0.12, "medium": 0.175, "large": 0.24}  # radius of the circle around the shape
+SIZES = {"small": 0.14, "medium": 0.19, "large": 0.25}  # radius of the circle around the shape
 TONES = {"black": (0, 14), "dark grey": (50, 85), "light grey": (190, 225), "white": (244, 255)}  # both ends included
 SPLITS = ("train", "val", "test")
 CLASSES = tuple(f"{colour} {shape}" for colour, shape in product(COLOURS, SHAPES))
@@ -69,7 +69,9 @@ class Scene:
         return blake2b(repr(self).encode(), digest_size=16).digest()
 
 
-def draw_scene(seed: int, split: str, index: int, counts: tuple[int, int], looks: Sequence[Look]) -> Scene:
+def draw_scene(
+    seed: int, split: str, index: int, *, counts: tuple[int, int], looks: Sequence[Look], backgrounds: Sequence[str]
+) -> Scene:
     """The scene of a number: a pure function of the arguments.
 
     The splits have no scene in common, whatever the seeds: x is a multiple of 1/3072 whose remainder by three is the
@@ -80,12 +82,13 @@ def draw_scene(seed: int, split: str, index: int, counts: tuple[int, int], looks
         split: one of `SPLITS`.
         index: number of the sample.
         counts: fewest and most items.
-        looks: (colour, shape, size) that may occur, drawn uniformly.
+        looks: (colour, shape, size) that may occur; drawn uniformly, then drawn anew where they do not fit together.
+        backgrounds: names of tones that may occur, drawn uniformly.
     """
     key = blake2b(f"shapes {seed} {split} {index}".encode(), digest_size=16).digest()
     draw = random.Random(int.from_bytes(key, "big")).random  # the stream of this method is fixed across versions
     count = counts[0] + int(draw() * (counts[1] - counts[0] + 1))
-    lowest, highest = list(TONES.values())[int(draw() * len(TONES))]
+    lowest, highest = TONES[backgrounds[int(draw() * len(backgrounds))]]
     tone = lowest + int(draw() * (highest - lowest + 1))
     while True:
         items = _place(draw, _distinct(draw, looks, count), SPLITS.index(split))

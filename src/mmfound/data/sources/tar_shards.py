@@ -12,8 +12,11 @@ from itertools import accumulate, product
 from pathlib import Path
 from typing import Any
 
+import fsspec
+
 from mmfound.batch import RawSample
 from mmfound.data.errors import BadSample
+from mmfound.data.remote import ShardCache, is_remote, listed
 from mmfound.data.source import Source
 from mmfound.data.tar_index import COLUMNS, TarIndex, index_of
 from mmfound.errors import DataError
@@ -34,23 +37,32 @@ class TarShards(Source):
         urls: shards, or patterns of them: `{00000..01242}` counts, `{a,b}` lists, `*` matches.
         classes: names of the labels.
         captions: fields of the `.json` member that hold captions, texts or lists of texts.
+        cache: folder for copies of remote shards.
+        cache_bytes: most bytes that remote shards take there; more than are read at a time.
 
     Raises:
         DataError: when no shard matches, or none has a sample.
     """
 
     def __init__(
-        self, urls: str | list[str], *, classes: list[str] | None = None, captions: Sequence[str] = ("captions",)
+        self,
+        urls: str | list[str],
+        *,
+        classes: list[str] | None = None,
+        captions: Sequence[str] = ("captions",),
+        cache: str = "data/cache",
+        cache_bytes: int = 50 * 2**30,
     ) -> None:
         self.urls = [urls] if isinstance(urls, str) else list(urls)
         self.caption_fields = tuple(captions)
         self.shards = [shard for url in self.urls for shard in _matching(url)]
+        self._cache = ShardCache(Path(cache), cache_bytes)
         with ThreadPoolExecutor(min(32, len(self.shards))) as pool:
-            self._indexes: list[TarIndex] = list(pool.map(index_of, self.shards))
+            self._indexes: list[TarIndex] = list(pool.map(self._index, self.shards))
         self._stops = list(accumulate(len(index) for index in self._indexes))
         if not self._stops[-1]:
             raise DataError(f"the shards {' '.join(self.urls)} hold no samples with a known extension.")
-        self.classes = classes if classes is not None else _manifest_classes(self.shards[0].parent)
+        self.classes = classes if classes is not None else _manifest_classes(self.shards[0])
         self._files: dict[int, int] = {}
 
     def __len__(self) -> int:
@@ -66,7 +78,7 @@ class TarShards(Source):
             members = self._read(number, row)
             return _sample(key, members, self.caption_fields)
         except (OSError, ValueError) as error:
-            raise BadSample("unreadable member", str(error), f"{self.shards[number].name}:{key}") from error
+            raise BadSample("unreadable member", str(error), f"{self.shards[number]}:{key}") from error
 
     def captions(self) -> Iterable[str]:
         """All captions, in order, without the pictures."""
@@ -83,12 +95,21 @@ class TarShards(Source):
         """Names, sizes and places of all members."""
         digest = hashlib.blake2b(digest_size=12)
         for shard, index in zip(self.shards, self._indexes, strict=True):
-            digest.update(shard.name.encode() + index.places.tobytes())
+            digest.update(shard.rpartition("/")[2].encode() + index.places.tobytes())
         return f"TarShards:{len(self)}:{digest.hexdigest()}"
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the open files, which a worker opens for itself."""
         return {**self.__dict__, "_files": {}}
+
+    def _index(self, shard: str) -> TarIndex:
+        try:
+            return index_of(self._local(shard))
+        except BadSample as error:
+            raise DataError(f"cannot open shard {error}. Check the address and rights.") from error
+
+    def _local(self, shard: str) -> Path:
+        return self._cache.local(shard) if is_remote(shard) else Path(shard)
 
     def _read(self, number: int, row: int, without: str = "") -> dict[str, bytes]:
         places = {
@@ -110,7 +131,7 @@ class TarShards(Source):
         if number not in self._files:
             if len(self._files) >= 64:
                 os.close(self._files.pop(next(iter(self._files))))
-            self._files[number] = os.open(self.shards[number], os.O_RDONLY)
+            self._files[number] = os.open(self._local(self.shards[number]), os.O_RDONLY)
         return self._files[number]
 
 
@@ -133,14 +154,14 @@ def _sample(key: str, members: dict[str, bytes], caption_fields: Sequence[str]) 
     return sample
 
 
-def _matching(url: str) -> list[Path]:
+def _matching(url: str) -> list[str]:
     """The shards that a pattern names, in order."""
-    paths = [Path(path) for spelled in _expand(url) for path in _globbed(spelled)]
-    missing = [path for path in paths if not path.is_file()]
-    if not paths or missing:
-        what = f"{missing[0]} is not there" if missing else "no file matches"
+    shards = [shard for spelled in _expand(url) for shard in (listed if is_remote(spelled) else _globbed)(spelled)]
+    missing = next((shard for shard in shards if not is_remote(shard) and not Path(shard).is_file()), None)
+    if not shards or missing:
+        what = f"{missing} is not there" if missing else "no file matches"
         raise DataError(f"no shards at {url!r}: {what}. Check data.init_args.source.init_args.urls.")
-    return paths
+    return shards
 
 
 def _globbed(path: str) -> list[str]:
@@ -161,9 +182,10 @@ def _alternatives(inside: str) -> list[str]:
     return inside.split(",")
 
 
-def _manifest_classes(folder: Path) -> list[str]:
+def _manifest_classes(shard: str) -> list[str]:
     try:
-        classes = json.loads((folder / "manifest.json").read_text(encoding="utf-8")).get("classes") or []
+        with fsspec.open(f"{shard.rpartition('/')[0] or '.'}/manifest.json", encoding="utf-8", mode="r") as file:
+            classes = json.load(file).get("classes") or []  # pyright: ignore[reportArgumentType]
     except (OSError, ValueError, AttributeError):
         return []
     return [str(item["class"]) if isinstance(item, dict) else str(item) for item in classes]
