@@ -31,7 +31,29 @@ from mmfound.nn.pixels import CLIP_MEAN, CLIP_STD, NormalizePixels
 from mmfound.text import ClipBpe
 
 BATCH, SIZE, SCALE = 64, 224, (0.9, 1.0)
-WORDS = "a the red blue old small photo of dog house tree river car in on with two people near street light".split()
+WORDS = [
+    "a",
+    "the",
+    "red",
+    "blue",
+    "old",
+    "small",
+    "photo",
+    "of",
+    "dog",
+    "house",
+    "tree",
+    "river",
+    "car",
+    "in",
+    "on",
+    "with",
+    "two",
+    "people",
+    "near",
+    "street",
+    "light",
+]
 
 
 def photo(rng: np.random.Generator) -> bytes:
@@ -192,7 +214,10 @@ def worker_costs(urls: str) -> list[str]:
         seconds = time.perf_counter() - begun
         for _ in range(20):
             next(batches)
-        own = [process.memory_full_info().uss / 2**20 for process in set(psutil.Process().children(recursive=True)) - before]
+        own = [
+            process.memory_full_info().uss / 2**20
+            for process in set(psutil.Process().children(recursive=True)) - before
+        ]
         lines.append(f"| first batch, 1 worker, {method} | {seconds:.2f} s; worker {max(own):.0f} MiB of its own |")
         batches.close()
     return lines

@@ -60,7 +60,9 @@ def table(name: str, fine: list[float], coarse: list[float]) -> str:
 
     def cell(values: list[float]) -> str:
         error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
-        return f"{100 * statistics.mean(values):.1f} ± {100 * error:.1f}" if len(values) > 1 else f"{100 * values[0]:.1f}"
+        return (
+            f"{100 * statistics.mean(values):.1f} ± {100 * error:.1f}" if len(values) > 1 else f"{100 * values[0]:.1f}"
+        )
 
     return f"| {name} | {cell(fine)} | {cell(coarse)} |"
 

@@ -11,7 +11,15 @@ from mmfound.cli import main
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Not commands of ours, or run elsewhere: `make` is what calls these tests, tests/test_wheel.py builds and installs.
-ELSEWHERE = ("make ", "pip install", "python -m build", "tensorboard --logdir", "git clone", "cd ", "python benchmarks/")
+ELSEWHERE = (
+    "make ",
+    "pip install",
+    "python -m build",
+    "tensorboard --logdir",
+    "git clone",
+    "cd ",
+    "python benchmarks/",
+)
 SHORT = ["--trainer.max_steps", "1", "--trainer.val_check_interval", "1", "--data.workers", "0"]
 
 
@@ -20,7 +28,9 @@ def commands() -> list[str]:
     for page in PAGES:
         for block in re.findall(r"```bash\n(.*?)```", page.read_text(), flags=re.DOTALL):
             joined = block.replace("\\\n", " ")
-            found += [" ".join(line.split("#")[0].split()) for line in joined.splitlines() if line.split("#")[0].strip()]
+            found += [
+                " ".join(line.split("#")[0].split()) for line in joined.splitlines() if line.split("#")[0].strip()
+            ]
     return sorted(set(found))
 
 

@@ -76,7 +76,7 @@ class FakeData:
     def eval_batches(self, source: Source, device: Any, batch_size: int | None = None) -> Iterator[dict[str, Any]]:
         indices = range(distributed.rank(), len(source), distributed.world_size())
         for start in range(0, len(indices), self.batch_size):
-            samples = [(i, source[i]) for i in indices[start : start + self.batch_size]]
+            samples = [(i, dict[str, Any](source[i])) for i in indices[start : start + self.batch_size]]
             yield {
                 "key": [sample["key"] for _, sample in samples],
                 "index": torch.tensor([index for index, _ in samples]),

@@ -27,7 +27,9 @@ _CHUNK = 256
 _EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif", "AVIF": "avif"}
 
 
-def open_source(path: str, *, image: str = "image", caption: str | None = "caption", label: str | None = None) -> Source:
+def open_source(
+    path: str, *, image: str = "image", caption: str | None = "caption", label: str | None = None
+) -> Source:
     """The source that a path looks like: `shapes`, `digits`, shards, a table, or a folder of classes or of shards.
 
     Raises:
@@ -65,7 +67,11 @@ def inspect(source: Source, out: Path, *, count: int = 16, start: int = 0) -> di
     out.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(out, "PNG")
     first = source[shown[0]]
-    facts: dict[str, object] = {"samples": len(source), "classes": len(source.classes), "stretches": len(source.stretches())}
+    facts: dict[str, object] = {
+        "samples": len(source),
+        "classes": len(source.classes),
+        "stretches": len(source.stretches()),
+    }
     return facts | {"first sample": {name: _brief(value) for name, value in first.items()}}
 
 
@@ -133,13 +139,14 @@ def _damaged(chunk: tuple[Source, int, int]) -> list[tuple[int, str, str]]:
     source, start, stop = chunk
     damaged = []
     for index in range(start, stop):
+        where = f"sample {index}"
         try:
             sample = source[index]
+            where = sample["key"]
             if "image" in sample:
                 decode(sample["image"])
         except BadSample as error:
-            key = error.where or f"sample {index}"
-            damaged.append((index, error.kind, f"{key}: {error.kind}: {error.detail}"))
+            damaged.append((index, error.kind, str(BadSample(error.kind, error.detail, error.where or where))))
     return damaged
 
 
@@ -236,7 +243,9 @@ def _parser() -> argparse.ArgumentParser:
     }
     for command, text in helps.items():
         sub = commands.add_parser(command, help=text, description=text)
-        sub.add_argument("path", help="shards (a pattern or folder), a table, a folder of classes, 'shapes' or 'digits'")
+        sub.add_argument(
+            "path", help="shards (a pattern or folder), a table, a folder of classes, 'shapes' or 'digits'"
+        )
         sub.add_argument("--image", default="image", help="a table's column of paths")
         sub.add_argument("--caption", default="caption", help="a table's column of captions; '' for none")
         sub.add_argument("--label", help="a table's column of labels")

@@ -93,4 +93,3 @@ class ImageFiles(Source):
 
     def _is_there(self, path: str) -> bool:
         return (self.root / path).is_file()
-

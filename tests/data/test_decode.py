@@ -1,0 +1,119 @@
+"""Decoding: whole pictures of every kind come out right, everything else is a BadSample."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mmfound.data.decode import decode
+from mmfound.data.errors import BadSample
+
+
+def gradient(height: int = 24, width: int = 32) -> np.ndarray:
+    rows, columns = np.mgrid[0:height, 0:width]
+    return np.stack([rows * 255 // height, columns * 255 // width, np.full_like(rows, 90)], axis=2).astype(np.uint8)
+
+
+def encoded(picture: Image.Image, kind: str, **options) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(("kind", "tolerance"), [("PNG", 0), ("BMP", 0), ("TIFF", 0), ("JPEG", 12), ("WEBP", 12)])
+def test_every_format_gives_the_picture(kind: str, tolerance: int):
+    options = {"quality": 95} if kind in ("JPEG", "WEBP") else {}
+    image = decode(encoded(Image.fromarray(gradient()), kind, **options))
+    assert image.dtype == torch.uint8
+    assert image.shape == (3, 24, 32)
+    difference = image.permute(1, 2, 0).numpy().astype(int) - gradient()
+    assert abs(difference).max() <= tolerance
+
+
+def test_gif_gives_the_first_frame():
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert decode(data)[:, 0, 0].tolist() == [255, 0, 0]
+
+
+def test_pixels_pass_through():
+    assert torch.equal(decode(gradient()), torch.from_numpy(gradient()).permute(2, 0, 1))
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK", "P", "1"])
+def test_other_colour_modes_become_rgb(mode: str):
+    picture = Image.fromarray(gradient()).convert(mode)
+    kind = "JPEG" if mode == "CMYK" else "PNG"
+    image = decode(encoded(picture, kind))
+    expected = np.array(picture.convert("RGB")).astype(int)
+    assert image.shape == (3, 24, 32)
+    assert abs(image.permute(1, 2, 0).numpy().astype(int) - expected).mean() < 6
+
+
+@pytest.mark.parametrize(("alpha", "expected"), [("white", [255, 255, 255]), ("drop", [10, 20, 30])])
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_transparency_is_laid_on_white_or_dropped(alpha: str, expected: list[int], kind: str):
+    data = encoded(Image.new("RGBA", (4, 4), (10, 20, 30, 0)), kind, lossless=True, exact=True)
+    assert decode(data, alpha=alpha)[:, 0, 0].tolist() == expected
+
+
+def test_transparent_palette_is_laid_on_white():
+    picture = Image.new("P", (4, 4), 0)
+    picture.putpalette([10, 20, 30, 0, 0, 0])
+    assert decode(encoded(picture, "PNG", transparency=0))[:, 0, 0].tolist() == [255, 255, 255]
+
+
+def test_sixteen_bit_grey_is_scaled_not_clipped():
+    values = np.linspace(0, 65535, 16, dtype=np.uint16).reshape(4, 4)
+    image = decode(encoded(Image.fromarray(values), "PNG"))
+    assert image[0].flatten().tolist() == pytest.approx((values.flatten() / 257).tolist(), abs=0.51)
+
+
+def test_exif_orientation_is_applied_only_when_asked():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(Image.fromarray(gradient()), "JPEG", exif=exif)
+    assert decode(data).shape == (3, 24, 32)
+    assert decode(data, exif=True).shape == (3, 32, 24)
+
+
+def test_one_pixel_is_a_picture():
+    assert decode(encoded(Image.new("RGB", (1, 1), "red"), "PNG"))[:, 0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])
+def test_cut_files_are_bad(kind: str):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    data = encoded(Image.fromarray(noise), kind)
+    with pytest.raises(BadSample, match="truncated or damaged|not an image"):
+        decode(data[: len(data) // 2])
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"), [(b"", "empty"), (b"<html>404</html>", "not an image"), (b"\xff\xd8\xff", "not an image")]
+)
+def test_what_is_no_picture_is_bad(data: bytes, kind: str):
+    with pytest.raises(BadSample) as caught:
+        decode(data)
+    assert caught.value.kind == kind
+
+
+def test_bombs_are_refused_by_their_header():
+    data = encoded(Image.new("1", (20_000, 20_000)), "PNG")
+    assert len(data) < 100_000
+    with pytest.raises(BadSample) as caught:
+        decode(data)
+    assert caught.value.kind == "too large"
+
+
+def test_the_limit_is_the_number_of_pixels():
+    data = encoded(Image.new("RGB", (10, 10)), "PNG")
+    assert decode(data, max_pixels=100).shape == (3, 10, 10)
+    with pytest.raises(BadSample, match="max_pixels 99"):
+        decode(data, max_pixels=99)
+
+
+def test_control_characters_of_foreign_names_are_escaped():
+    assert "\x1b" not in str(BadSample("empty", "0 bytes", "a\x1b[31m.jpg"))
