@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend: printed as one clear message, without a traceback, with an exit code of their own.
+"""Errors that are the user's to mend: one clear message without a traceback, and an exit code of their own.
 
 The first line names the thing, shows the value and says what to do.
 """

@@ -8,7 +8,8 @@ import yaml
 from mmfound.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
-RECIPES = [path for path in sorted((ROOT / "recipes").rglob("*.yaml")) if path.parent.name != "machines"]
+RECIPES = [path for path in sorted((ROOT / "recipes").rglob("*.yaml")) if path.parent.name not in ("machines", "eval")]
+OVERLAYS = sorted([*(ROOT / "recipes" / "machines").glob("*.yaml"), *(ROOT / "recipes" / "eval").glob("*.yaml")])
 RECIPES += sorted((ROOT / "plugins").glob("*/recipe.yaml"))
 
 
@@ -27,10 +28,10 @@ def test_recipe_says_what_it_is(recipe: Path):
     assert recipe.read_text().startswith("# ")
 
 
-@pytest.mark.parametrize("overlay", sorted((ROOT / "recipes" / "machines").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.stem)
 def test_overlay_goes_on_top_of_a_recipe(overlay: Path, monkeypatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.chdir(ROOT)
     assert main(["fit", "--config", "clip/quickstart", "--config", str(overlay), "--print_config"]) == 0
     resolved = yaml.safe_load(capsys.readouterr().out)["trainer"]
-    for key, value in yaml.safe_load(overlay.read_text())["trainer"].items():
-        assert resolved[key] == value
+    trainer = yaml.safe_load(overlay.read_text()).get("trainer", {})
+    assert {key: resolved[key] for key in trainer} == trainer

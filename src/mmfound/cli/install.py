@@ -1,6 +1,7 @@
 """What every run gets without asking: seeding, evaluation, logging, progress, checkpoints, summary."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from mmfound.abilities import EmbedsImagesAndText
-from mmfound.callbacks import BestCaptions, Evaluations, LogHyperparameters, Progress, RunLog, StepSeed
+from mmfound.callbacks import BestCaptions, Evaluations, ExportWeights, LogHyperparameters, Progress, RunLog, StepSeed
+from mmfound.callbacks.export_weights import exported_name
+from mmfound.errors import ConfigError
 from mmfound.runs.checkpoints import Checkpoints
 from mmfound.runs.intervals import StepIntervals
 from mmfound.runs.metrics import MetricsCsv
@@ -58,6 +61,9 @@ def _kept(settings: Mapping[str, Any], run: Path, config: Mapping[str, Any]) -> 
     has_texts = getattr(data, "tokenizer", None) is not None and getattr(data, "val_source", None) is not None
     if has_texts and isinstance(settings["model"], EmbedsImagesAndText):
         kept.append(BestCaptions())
+    with suppress(ConfigError):  # a task of several modules names the one to export, or exports none
+        exported_name(settings["model"])
+        kept.append(ExportWeights(config["model"]))
     if trainer.get("enable_checkpointing") is not False:
         interval = trainer.get("val_check_interval")
         kept.append(Checkpoints(run, interval if isinstance(interval, int) else CHECKPOINT_EVERY_N_STEPS))

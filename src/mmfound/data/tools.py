@@ -243,9 +243,7 @@ def _parser() -> argparse.ArgumentParser:
     }
     for command, text in helps.items():
         sub = commands.add_parser(command, help=text, description=text)
-        sub.add_argument(
-            "path", help="shards (a pattern or folder), a table, a folder of classes, 'shapes' or 'digits'"
-        )
+        sub.add_argument("path", help="shards (pattern or folder), a table, a folder of classes, 'shapes' or 'digits'")
         sub.add_argument("--image", default="image", help="a table's column of paths")
         sub.add_argument("--caption", default="caption", help="a table's column of captions; '' for none")
         sub.add_argument("--label", help="a table's column of labels")

@@ -3,7 +3,6 @@
 import json
 import random
 from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -125,7 +124,7 @@ def _few(rows: list[Any], shots: int | None, seed: int) -> list[Any]:
     return [row for group in by_label.values() for row in draw.sample(group, min(shots, len(group)))]
 
 
-def _read(path: str, *keys: str) -> dict[str, Sequence[Any] | Any]:
+def _read(path: str, *keys: str) -> dict[str, Any]:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:

@@ -41,7 +41,7 @@ class Digits(Source):
         grey = np.round(images.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
         self.split: Split = split
         self._rows = np.flatnonzero([_split_of(picture) == split for picture in grey])
-        self._grey, self._labels = grey[self._rows], labels[self._rows]
+        self._grey, self._labels = grey[self._rows], np.asarray(labels, np.int64)[self._rows]
 
     def __len__(self) -> int:
         """Number of pictures."""

@@ -28,7 +28,7 @@ class TarShards(Source):
     """Samples in uncompressed tar files: members of one key follow each other, `KEY.jpg`, `KEY.txt`, `KEY.json`.
 
     Headers are read once and kept as an index; bodies are read in place. `meta` holds the `.json` member, whose
-    `captions` (a list) follow the caption of the `.txt` member, and whose `label` is the label unless there is a `.cls`.
+    `captions` (a list) follow the caption of the `.txt` member, and whose `label` counts where there is no `.cls`.
 
     Attributes:
         classes: as given, or those of a `manifest.json` beside the shards.
