@@ -56,17 +56,31 @@ WORDS = [
 ]
 
 
-def photo(rng: np.random.Generator) -> bytes:
-    """A JPEG of about 400 x 300 pixels and 49 KB: noise whose amplitude falls with frequency, as in photographs."""
-    height, width = (int(side * rng.uniform(0.9, 1.1)) for side in (300, 400))
-    fy, fx = np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None]
-    falling = 1 / np.maximum(np.hypot(fy, fx), 1 / 400)
-    grey, *colours = (np.fft.ifft2(np.fft.fft2(rng.standard_normal((height, width))) * falling).real for _ in range(4))
-    planes = [grey / grey.std() + 0.4 * colour / colour.std() for colour in colours]
-    pixels = np.stack(planes, axis=2) * 46 + 120 + rng.normal(0, 6.5, (height, width, 1))
-    file = io.BytesIO()
-    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=90)
-    return file.getvalue()
+class Photos:
+    """JPEGs of about 400 x 300 pixels and 49 KB: noise whose amplitude falls with frequency, as in photographs."""
+
+    CANVAS = 1024
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        frequency = np.hypot(np.fft.fftfreq(self.CANVAS)[:, None], np.fft.rfftfreq(self.CANVAS)[None])
+        noise = np.fft.rfft2(self.rng.standard_normal((4, self.CANVAS, self.CANVAS)))
+        canvases = np.fft.irfft2(noise / np.maximum(frequency, 1 / 400))
+        self.canvases = (canvases / canvases.std(axis=(1, 2), keepdims=True)).astype(np.float32)
+
+    def __call__(self) -> bytes:
+        """The next one."""
+        height, width = (int(side * self.rng.uniform(0.9, 1.1)) for side in (300, 400))
+        grey, *colours = (self._crop(canvas, height, width) for canvas in self.canvases)
+        grain = self.rng.normal(0, 3.5, (height, width, 1))
+        pixels = np.stack([grey + 0.4 * colour for colour in colours], axis=2) * 46 + 120 + grain
+        file = io.BytesIO()
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=90)
+        return file.getvalue()
+
+    def _crop(self, canvas: np.ndarray, height: int, width: int) -> np.ndarray:
+        top, left = self.rng.integers(self.CANVAS - height), self.rng.integers(self.CANVAS - width)
+        return canvas[top : top + height, left : left + width]
 
 
 def write_shards(folder: Path, shards: int, samples: int, picture: Callable[[], bytes], seed: int = 0) -> str:
@@ -259,8 +273,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    rng = np.random.default_rng(0)
-    urls = write_shards(arguments.folder / "photos", 8, arguments.samples // 8, lambda: photo(rng))
+    urls = write_shards(arguments.folder / "photos", 8, arguments.samples // 8, Photos(0))
     sizes = [len(TarShards(urls)[index]["image"]) for index in range(0, arguments.samples, 17)]  # pyright: ignore
     print(f"{arguments.samples} JPEGs, mean {statistics.mean(sizes) / 1e3:.0f} KB; batch {BATCH}\n")
     print("| workers | batch | images / CPU-s | x | images / s | x |\n|---|---|---|---|---|---|")

@@ -7,26 +7,16 @@ import torch
 from torch import Tensor
 
 from mmfound.batch import ImageTextBatch
-from mmfound.distributed import gather_batch, gather_rows
+from mmfound.distributed import gather_batch
 from mmfound.models import DualEncoder
 from mmfound.optim import Optim
 from mmfound.tasks import Task
 
 
 def hardest_negative_loss(image_BE: Tensor, text_BE: Tensor, text_id_B: Tensor, margin: float) -> Tensor:
-    """Hinge on the hardest negative of each image and of each text in the global batch, summed over both directions.
-
-    Args:
-        image_BE: unit-length image embeddings.
-        text_BE: unit-length embeddings of their captions.
-        text_id_B: equal where captions are equal; such pairs are no negatives of each other.
-        margin: least distance between the similarity of a pair and of its hardest negative.
-
-    Returns:
-        Mean over this rank's pairs, in [0, 2 * (2 + margin)].
-    """
+    """Mean over this rank's unit-length pairs of both hinges on the hardest negative; equal captions are none."""
     pair_B1 = (image_BE * text_BE).sum(dim=1, keepdim=True)
-    positive_BG = text_id_B[:, None] == gather_rows(text_id_B)[None, :]
+    positive_BG = text_id_B[:, None] == gather_batch(text_id_B)
 
     def hinge(query_BE: Tensor, other_BE: Tensor) -> Tensor:
         cost_BG = margin + query_BE @ gather_batch(other_BE).T - pair_B1
@@ -36,13 +26,7 @@ def hardest_negative_loss(image_BE: Tensor, text_BE: Tensor, text_id_B: Tensor, 
 
 
 class Vsepp(Task):
-    """Rank the pair above the hardest negative by a margin.
-
-    Args:
-        encoder: the two towers; its temperature is not used.
-        optim: optimiser and learning-rate schedule.
-        margin: 0.2 in the paper (section 4.1).
-    """
+    """Rank each pair above its hardest negatives in the global batch by `margin` (0.2 in the paper, section 4.1)."""
 
     batch_type = ImageTextBatch
     whole_batch_loss = True
@@ -50,13 +34,12 @@ class Vsepp(Task):
     def __init__(self, encoder: DualEncoder, optim: Optim, margin: float = 0.2) -> None:
         super().__init__(optim)
         self.encoder = encoder
-        self.encoder.logit_scale.requires_grad_(False)
+        self.encoder.logit_scale.requires_grad_(False)  # a margin needs no temperature
         self.margin = margin
-        self.embed_image = encoder.embed_image
-        self.embed_text = encoder.embed_text
+        self.embed_image, self.embed_text = encoder.embed_image, encoder.embed_text
 
     def compute_losses(self, batch: ImageTextBatch) -> dict[str, Tensor]:
         image_BE = self.embed_image(batch["image"])
         text_BE = self.embed_text(batch["tokens"], batch["token_mask"])
-        with torch.autocast(image_BE.device.type, enabled=False):
+        with torch.autocast(image_BE.device.type, enabled=False):  # similarities in float32
             return {"loss": hardest_negative_loss(image_BE, text_BE, batch["text_id"], self.margin)}

@@ -6,60 +6,58 @@ Shape letters: n samples of this rank, N of all, C classes.
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import nn
 
 from mmfound import distributed
 from mmfound.data.source import Source
 from mmfound.errors import DataError
 from mmfound.evaluation.abilities import require_abilities
-from mmfound.evaluation.embedding import device_of, gather_lists, in_step
+from mmfound.evaluation.embedding import device_of, in_step
 from mmfound.evaluation.evaluator import Evaluator
+from mmfound.evaluation.grouping import groups_of
 from mmfound.metrics.classification import mean_per_class
+from mmfound.metrics.ranking import expected_hits
 
 
 class Accuracy(Evaluator):
-    """Share of pictures whose predicted class is their own: `top1` and `mean_per_class`, in [0, 1].
+    """Share of pictures whose largest logit is their class's: `top1` and `mean_per_class`, in [0, 1].
 
     Args:
         source: pictures with labels, those the classifier was trained on.
         name: prefix of the metrics.
-        class_field: field of the samples' `meta` that joins classes into coarser ones; a prediction is then right when
-            the class it names lies in the same coarse class.
+        group_field: field of the samples' `meta` that joins classes into coarser ones; a prediction is then right when
+            the class it names lies in the sample's group.
     """
 
-    def __init__(self, source: Source, *, name: str = "", class_field: str | None = None) -> None:
+    def __init__(self, source: Source, *, name: str = "", group_field: str | None = None) -> None:
         super().__init__(source, name=name)
-        self.class_field = class_field
+        self.group_field = group_field
+
+    def check(self, model: nn.Module, data: Any) -> None:
+        """The model classifies."""
+        require_abilities(f"evaluator Accuracy {self.name!r}", model, "classify")
 
     def evaluate(self, model: nn.Module, data: Any) -> dict[str, float]:
         """Accuracy over the whole source."""
-        require_abilities(f"evaluator Accuracy {self.name!r}", model, "classify")
-        predicted, labels, groups = [], [], []
+        self.check(model, data)
+        logits, batches = [], []
         for batch, is_new in in_step(data.eval_batches(self.source, device_of(model))):
-            logits = model.classify(batch["image"])  # pyright: ignore[reportCallIssue]
+            scored = model.classify(batch["image"]).float()  # pyright: ignore[reportCallIssue]
             if is_new:
-                predicted.append(logits.argmax(dim=1))
-                labels += self._labels(batch)
-                groups += [meta.get(self.class_field) for meta in batch["meta"]]
-        every_label, every_group = gather_lists(labels), gather_lists(groups)
-        if not every_label:
-            raise DataError(
-                f"{type(self.source).__name__} has no samples that evaluator Accuracy {self.name!r} can score."
-            )
-        predicted_N = distributed.gather_rows(torch.cat(predicted)).cpu()
-        label_N = torch.tensor(every_label)
-        hit_N = self._hits(predicted_N, label_N, every_group)
-        return {"top1": hit_N.mean().item(), "mean_per_class": mean_per_class(hit_N, label_N)}
-
-    def _labels(self, batch: dict[str, Any]) -> list[int]:
-        if "label" not in batch:
-            raise DataError(f"{type(self.source).__name__} has no labels; evaluator Accuracy {self.name!r} needs them.")
-        return batch["label"].tolist()
-
-    def _hits(self, predicted_N: Tensor, label_N: Tensor, groups: list[Any]) -> Tensor:
-        if self.class_field is None:
-            return (predicted_N == label_N).float()
-        group_of = dict(zip(label_N.tolist(), groups, strict=True))
-        return torch.tensor(
-            [float(group_of.get(guess) == group) for guess, group in zip(predicted_N.tolist(), groups, strict=True)]
-        )
+                logits.append(scored)
+                batches.append(batch)
+        if not batches or "label" not in batches[0]:
+            what = "no samples that can be read" if not batches else "no labels"
+            raise DataError(f"{type(self.source).__name__} has {what}; evaluator Accuracy {self.name!r} needs them.")
+        logits_nC = torch.cat(logits)
+        group_n = label_n = torch.cat([batch["label"] for batch in batches])
+        positive_nC = F.one_hot(label_n, logits_nC.shape[1]).bool()
+        if self.group_field is not None:
+            metas = [meta for batch in batches for meta in batch["meta"]]
+            user = f"evaluator Accuracy {self.name!r}"
+            group_C = groups_of(user, self.group_field, metas, label_n.tolist(), logits_nC.shape[1]).to(label_n.device)
+            group_n = group_C[label_n]
+            positive_nC = group_C[None] == group_n[:, None]
+        hit_N = distributed.gather_rows(expected_hits(logits_nC, positive_nC, (1,)))[:, 0]
+        return {"top1": float(hit_N.mean()), "mean_per_class": mean_per_class(hit_N, distributed.gather_rows(group_n))}

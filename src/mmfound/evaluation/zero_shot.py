@@ -16,6 +16,7 @@ from mmfound.errors import ConfigError, DataError
 from mmfound.evaluation.abilities import require_abilities, require_tokenizer
 from mmfound.evaluation.embedding import embed_images, embed_texts, gather_lists
 from mmfound.evaluation.evaluator import Evaluator
+from mmfound.evaluation.grouping import groups_of
 from mmfound.metrics.classification import mean_per_class
 from mmfound.metrics.ranking import expected_hits
 from mmfound.text.prompts import DEFAULT_TEMPLATES, Prompts, load_class_names
@@ -35,6 +36,8 @@ class ZeroShot(Evaluator):
         class_field: which field of a sample's `meta` holds its class, by name or by number, instead of its label. So
             a second evaluator can score the same pictures in other classes, coarser ones for instance. Its names are
             then the distinct ones in the source, unless `classes` gives them.
+        group_field: field of `meta` that joins classes into coarser ones: a prediction is then right when the class it
+            names lies in the sample's group.
         replace: text to replace in class names before they enter the templates, such as `{"-": " "}`.
     """
 
@@ -46,12 +49,14 @@ class ZeroShot(Evaluator):
         templates: list[str] | str | Prompts = DEFAULT_TEMPLATES[0],
         classes: list[str] | str | None = None,
         class_field: str | None = None,
+        group_field: str | None = None,
         replace: dict[str, str] | None = None,
     ) -> None:
         super().__init__(source, name=name)
         self.prompts = templates if isinstance(templates, Prompts) else Prompts(templates)
         self.classes = None if classes is None else load_class_names(classes)
         self.class_field = class_field
+        self.group_field = group_field
         self.replace = dict(replace or {})
 
     def check(self, model: nn.Module, data: Any) -> None:
@@ -76,9 +81,16 @@ class ZeroShot(Evaluator):
         ks = (1, 5) if len(classes) > 5 else (1,)
         with torch.autocast(image_nE.device.type, enabled=False):
             score_nC = image_nE @ class_CE.T
-        label_n = label_n.to(image_nE.device)
-        hit_nK = expected_hits(score_nC, F.one_hot(label_n, len(classes)).bool(), ks)
-        hit_NK, label_N = distributed.gather_rows(hit_nK), distributed.gather_rows(label_n)
+        group_n = label_n = label_n.to(image_nE.device)
+        positive_nC = F.one_hot(label_n, len(classes)).bool()
+        if self.group_field is not None:
+            metas = [meta for batch in batches for meta in batch["meta"]]
+            user = f"evaluator ZeroShot {self.name!r}"
+            group_C = groups_of(user, self.group_field, metas, label_n.tolist(), len(classes)).to(label_n.device)
+            group_n = group_C[label_n]
+            positive_nC = group_C[None] == group_n[:, None]
+        hit_NK = distributed.gather_rows(expected_hits(score_nC, positive_nC, ks))
+        label_N = distributed.gather_rows(group_n)
         metrics = dict(zip((f"top{k}" for k in ks), hit_NK.mean(dim=0).tolist(), strict=True))
         return metrics | {"mean_per_class": mean_per_class(hit_NK[:, 0], label_N)}
 
