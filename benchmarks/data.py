@@ -65,7 +65,7 @@ class Photos:
         self.rng = np.random.default_rng(seed)
         frequency = np.hypot(np.fft.fftfreq(self.CANVAS)[:, None], np.fft.rfftfreq(self.CANVAS)[None])
         noise = np.fft.rfft2(self.rng.standard_normal((4, self.CANVAS, self.CANVAS)))
-        canvases = np.fft.irfft2(noise / np.maximum(frequency, 1 / 400))
+        canvases = np.fft.irfft2(noise / np.maximum(frequency, 1 / 400) ** 1.38)
         self.canvases = (canvases / canvases.std(axis=(1, 2), keepdims=True)).astype(np.float32)
 
     def __call__(self) -> bytes:

@@ -1,0 +1,1 @@
+"""What keeps a run: its folder, configuration, checkpoints, metrics and summary."""

@@ -1,0 +1,72 @@
+"""`summary.json`: how a run ended, for people and scripts."""
+
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+NAME = "summary.json"
+
+
+def read(run: Path) -> dict[str, Any]:
+    """The summary of a run folder, empty when there is none."""
+    path = run / NAME
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+
+
+def write(run: Path, summary: Mapping[str, Any]) -> None:
+    """Replace the summary of a run folder at once."""
+    run.mkdir(parents=True, exist_ok=True)
+    temporary = run / (NAME + ".tmp")
+    temporary.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    os.replace(temporary, run / NAME)
+
+
+def numbers(metrics: Mapping[str, Any]) -> dict[str, float | None]:
+    """Metrics as plain numbers that JSON can hold; those that are not finite become null."""
+    plain = {name: float(value) for name, value in metrics.items()}
+    return {name: value if math.isfinite(value) else None for name, value in sorted(plain.items())}
+
+
+class Summary(Callback):
+    """Writes the summary when training ends, in whatever way.
+
+    Args:
+        run: the run folder.
+        totals: steps, samples, seconds, samples_per_second and data_wait_share when called, as `RunLog.totals`.
+    """
+
+    def __init__(self, run: Path, totals: Callable[[], Mapping[str, float]]) -> None:
+        self.run = run
+        self.totals = totals
+        self._started = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """From here on there is something to sum up."""
+        self._started = True
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Training ended by itself."""
+        reached = 0 < trainer.max_steps <= trainer.global_step
+        self._write(trainer, "max_steps" if reached else "stopped" if trainer.should_stop else "max_epochs")
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Training was broken off."""
+        kind = type(exception).__name__
+        first = str(exception).splitlines()[0] if str(exception) else ""
+        reason = "interrupted" if isinstance(exception, KeyboardInterrupt) else f"{kind}: {first}"
+        self._write(trainer, reason)
+
+    def _write(self, trainer: Trainer, reason: str) -> None:
+        if not trainer.is_global_zero or not self._started:
+            return
+        ended = {"metrics": numbers(trainer.callback_metrics), "steps": trainer.global_step, "exit_reason": reason}
+        totals = {name: round(value, 4) for name, value in self.totals().items() if name != "steps"}
+        write(self.run, {**read(self.run), **ended, **totals})
