@@ -12,14 +12,14 @@ from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_gif, decode_image
+from torchvision.io import ImageReadMode, decode_image
 
 from mmfound.data.errors import BadSample
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-_TORCHVISION = {"JPEG", "PNG", "WEBP"}
+_TORCHVISION = {"JPEG", "MPO", "PNG", "WEBP"}  # of a GIF it would decode every frame
 Alpha = Literal["white", "drop"]
 
 
@@ -41,17 +41,30 @@ def decode(
         BadSample: for anything that is not a whole picture of an allowed size.
     """
     if isinstance(data, np.ndarray):
-        return torch.from_numpy(data).permute(2, 0, 1)
+        return _pixels(data, max_pixels)
     picture = _header(data)
-    if picture.width * picture.height > max_pixels:
-        raise BadSample("too large", f"{picture.width} x {picture.height} pixels, more than max_pixels {max_pixels}")
+    _check_size(picture.width, picture.height, max_pixels)
     try:
-        if _is_transparent(picture) or picture.format not in {*_TORCHVISION, "GIF"}:
+        if _needs_pillow(picture, exif):
             return _with_pillow(picture, alpha, exif)
-        return _with_torchvision(data, str(picture.format), exif)
-    except (OSError, RuntimeError, SyntaxError, ValueError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
+        return _with_torchvision(data, exif)
+    except BadSample:
+        raise
+    except Exception as error:  # on damaged files decoders raise anything
+        first = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise BadSample("truncated or damaged", f"{picture.format} of {len(data)} bytes: {first}") from error
+
+
+def _pixels(data: np.ndarray, max_pixels: int) -> Tensor:
+    if data.dtype != np.uint8 or data.ndim != 3 or data.shape[2] != 3 or not data.size:
+        raise BadSample("not an image", f"{data.dtype} array {data.shape}, not uint8 [H, W, 3]")
+    _check_size(data.shape[1], data.shape[0], max_pixels)
+    return torch.from_numpy(np.require(data, requirements=["C", "W"])).permute(2, 0, 1)
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise BadSample("too large", f"{width} x {height} pixels, more than max_pixels {max_pixels}")
 
 
 def _header(data: bytes) -> Image.Image:
@@ -63,19 +76,24 @@ def _header(data: bytes) -> Image.Image:
             return Image.open(io.BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise BadSample("too large", str(error)) from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # mostly UnidentifiedImageError, but damaged headers raise anything
         raise BadSample("not an image", f"{len(data)} bytes beginning with {data[:12]!r}") from error
 
 
+def _needs_pillow(picture: Image.Image, exif: bool) -> bool:
+    if picture.format == "WEBP" and (exif or getattr(picture, "is_animated", False)):
+        return True
+    return _is_transparent(picture) or picture.format not in _TORCHVISION
+
+
 def _is_transparent(picture: Image.Image) -> bool:
+    if picture.mode.startswith("I"):  # one transparent shade of 16-bit grey, which Pillow cannot lay on white
+        return False
     return picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info
 
 
-def _with_torchvision(data: bytes, kind: str, exif: bool) -> Tensor:
+def _with_torchvision(data: bytes, exif: bool) -> Tensor:
     encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-    if kind == "GIF":
-        frames = decode_gif(encoded)
-        return frames if frames.ndim == 3 else frames[0]
     image = decode_image(encoded, ImageReadMode.RGB, apply_exif_orientation=exif)
     if image.dtype == torch.uint16:
         image = (image.float() / 257).round().to(torch.uint8)
@@ -83,16 +101,18 @@ def _with_torchvision(data: bytes, kind: str, exif: bool) -> Tensor:
 
 
 def _with_pillow(picture: Image.Image, alpha: Alpha, exif: bool) -> Tensor:
-    if exif:
-        picture = ImageOps.exif_transpose(picture)
-    if _is_transparent(picture):
-        picture = picture.convert("RGBA")
-        if alpha == "white":
-            white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
-            picture = Image.alpha_composite(white, picture)
-    if picture.mode.startswith(("I", "F")):  # 16 bits and more: Pillow's own conversion would clip
-        values = np.asarray(picture, np.float64)
-        scale = 255 / (65535 if values.max() > 255 else 255)
-        grey = torch.from_numpy((values * scale).round().clip(0, 255).astype(np.uint8))
-        return grey.expand(3, *grey.shape).contiguous()
-    return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of tags that do not matter here
+        if exif:
+            picture = ImageOps.exif_transpose(picture)
+        if _is_transparent(picture):
+            picture = picture.convert("RGBA")
+            if alpha == "white":
+                white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
+                picture = Image.alpha_composite(white, picture)
+        if picture.mode.startswith("I;16"):  # Pillow's own conversion would clip
+            grey = torch.from_numpy((np.asarray(picture, np.float64) / 257).round().astype(np.uint8))
+            return grey.expand(3, *grey.shape).contiguous()
+        if picture.mode in ("I", "F"):
+            raise BadSample("unknown range", f"{picture.format} of 32-bit values; save it with 8 or 16 bits")
+        return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
