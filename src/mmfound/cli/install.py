@@ -56,14 +56,14 @@ def callbacks(
 def _kept(settings: Mapping[str, Any], run: Path, config: Mapping[str, Any]) -> list[Callback]:
     """What leaves something in the run folder."""
     trainer, data = settings["trainer"], settings["data"]
-    log = RunLog()
+    task, log = settings["model"], RunLog()
     kept = [StepIntervals(), log, LogHyperparameters(config), Summary(run, log.totals)]
-    has_texts = getattr(data, "tokenizer", None) is not None and getattr(data, "val_source", None) is not None
-    if has_texts and isinstance(settings["model"], EmbedsImagesAndText):
-        kept.append(BestCaptions())
     with suppress(ConfigError):  # a task of several modules names the one to export, or exports none
-        exported_name(settings["model"])
+        exported_name(task)
         kept.append(ExportWeights(config["model"]))
+    has_texts = getattr(data, "tokenizer", None) is not None and getattr(data, "val_source", None) is not None
+    if has_texts and isinstance(task, EmbedsImagesAndText):
+        kept.append(BestCaptions())
     if trainer.get("enable_checkpointing") is not False:
         interval = trainer.get("val_check_interval")
         kept.append(Checkpoints(run, interval if isinstance(interval, int) else CHECKPOINT_EVERY_N_STEPS))

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from mmfound import distributed
 from mmfound.data.bad import BadReads
 from mmfound.data.captions import Caption, FirstCaption
-from mmfound.data.errors import BadSample
+from mmfound.data.checks import check_sources
 from mmfound.data.loader import NoBatches, PassLoader, TrainLoader
 from mmfound.data.mixture import Mixture
 from mmfound.data.order import BlockShuffle, Order
@@ -102,7 +101,7 @@ class ImageTextData(LightningDataModule):
 
     def prepare_data(self) -> None:
         """Let a tokenizer that learns do so; on one process per machine."""
-        self._check_captions()
+        check_sources(self._named_sources(), self.tokenizer)
         if self.tokenizer is not None and self.trainer is not None:
             self.tokenizer.prepare(self.source.captions, self._run_dir())
 
@@ -113,11 +112,7 @@ class ImageTextData(LightningDataModule):
             DataError: when a source is empty, or has no captions for the tokenizer.
             ConfigError: when the batch cannot be shared out.
         """
-        for source in self._named_sources().values():
-            for part in source.sources if isinstance(source, Mixture) else [source]:
-                if not len(part):
-                    raise DataError(f"{type(part).__name__} has no samples; check its path.")
-        self._check_captions()
+        check_sources(self._named_sources(), self.tokenizer)
         if self.tokenizer is not None and self.trainer is not None:
             self.tokenizer.setup(self._run_dir())
         if stage in (None, "fit"):
@@ -250,18 +245,6 @@ class ImageTextData(LightningDataModule):
         named = {"source": self.source, "val_source": self.val_source, "test_source": self.test_source}
         return {name: source for name, source in named.items() if source is not None}
 
-    def _check_captions(self) -> None:
-        if self.tokenizer is None:
-            return
-        for name, source in self._named_sources().items():
-            for part in source.sources if isinstance(source, Mixture) else [source]:
-                if not _has_captions(part):
-                    raise DataError(
-                        f"data.init_args.{name} is {type(part).__name__}, which has no captions, but "
-                        f"data.init_args.tokenizer is {type(self.tokenizer).__name__}; use a source with captions, or "
-                        "leave the tokenizer out."
-                    )
-
 
 def image_float(batch: dict[str, Any]) -> dict[str, Any]:
     """The batch with its picture, [B, 3, H, W], as float32 in [0, 1] instead of uint8; one that is float already stays.
@@ -272,16 +255,6 @@ def image_float(batch: dict[str, Any]) -> dict[str, Any]:
     if image is None or image.dtype != torch.uint8:
         return batch
     return {**batch, "image": image.float().div_(255)}
-
-
-def _has_captions(source: Source) -> bool:
-    """Whether the first readable sample has any; True when none of the first can be read."""
-    for index in islice(range(len(source)), 8):
-        try:
-            return bool(source[index].get("captions"))
-        except BadSample:
-            continue
-    return True
 
 
 def _moved(value: Any, device: torch.device) -> Any:

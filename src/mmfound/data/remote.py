@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 
@@ -37,7 +37,7 @@ class ShardCache:
             BadSample: when it cannot be fetched now.
         """
         place = self.folder / f"{blake2b(url.encode(), digest_size=12).hexdigest()}.tar"
-        if place.is_file():
+        with suppress(FileNotFoundError):
             os.utime(place)
             return place
         try:
@@ -54,12 +54,16 @@ class ShardCache:
                 file.write(chunk)
 
     def _make_room(self, newest: Path) -> None:
-        files = sorted(self.folder.glob("*.tar"), key=lambda path: path.stat().st_mtime)
-        size = sum(path.stat().st_size for path in files)
-        for path in files:
+        files = []
+        for path in self.folder.glob("*.tar"):
+            with suppress(FileNotFoundError):  # another process is making room too
+                state = path.stat()
+                files.append((state.st_mtime, path, state.st_size))
+        size = sum(bytes_taken for _, _, bytes_taken in files)
+        for _, path, bytes_taken in sorted(files):
             if size <= self.max_bytes or path == newest:
                 continue
-            size -= path.stat().st_size
+            size -= bytes_taken
             path.unlink(missing_ok=True)  # a process that has it open reads on
 
 

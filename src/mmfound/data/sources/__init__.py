@@ -1,15 +1,18 @@
 """What data can be read from."""
 
 from mmfound.data.sources.annotations import CocoCaptions, FewShotSplit, Vqa2
+from mmfound.data.sources.arrow import Arrow
 from mmfound.data.sources.class_folders import ClassFolders
 from mmfound.data.sources.digits import Digits
 from mmfound.data.sources.files import ImageFiles
 from mmfound.data.sources.shapes import Shapes
+from mmfound.data.sources.subset import Subset
 from mmfound.data.sources.table import ParquetImages, Table
 from mmfound.data.sources.tar_shards import TarShards
 from mmfound.data.sources.torchvision_source import Torchvision
 
 __all__ = [
+    "Arrow",
     "ClassFolders",
     "CocoCaptions",
     "Digits",
@@ -17,6 +20,7 @@ __all__ = [
     "ImageFiles",
     "ParquetImages",
     "Shapes",
+    "Subset",
     "Table",
     "TarShards",
     "Torchvision",

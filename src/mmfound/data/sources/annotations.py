@@ -80,12 +80,15 @@ class FewShotSplit(ImageFiles):
         split_file: the JSON file.
         images: folder of the pictures.
         split: which part.
-        shots: pictures per class, drawn by `seed`; all by default. Classes with fewer repeat none and give all.
-        seed: which draw.
+        shots: pictures per class, drawn by `seed`; all by default. Classes with fewer repeat none and give all; the val
+            split has at most 4 of each, the test split is always whole.
+        seed: which draw; that of CoOp's code where a split file is there.
         template: a caption with `{}` for the class name.
 
     Raises:
         DataError: when the file is not of that form, or no picture is there.
+
+    Source: Zhou et al. 2022, arXiv:2109.01134, section 4.1.
     """
 
     def __init__(
@@ -102,7 +105,7 @@ class FewShotSplit(ImageFiles):
             raise ConfigError(f"FewShotSplit: shots is {shots}; it must be at least 1, or null for all.")
         every = _read(split_file, "train", "val", "test")
         names = {label: name for part in every.values() for _, label, name in part}
-        rows = _few(every[split], shots, seed)
+        rows = _few(every, split, shots, seed)
         classes = [names[label] for label in sorted(names)]
         super().__init__(
             Path(images),
@@ -114,14 +117,21 @@ class FewShotSplit(ImageFiles):
         )
 
 
-def _few(rows: list[Any], shots: int | None, seed: int) -> list[Any]:
-    if shots is None:
-        return rows
+def _few(every: dict[str, list[Any]], split: str, shots: int | None, seed: int) -> list[Any]:
+    """Some rows per class; val is drawn after train from one generator, whose state decides what it gets."""
+    if shots is None or split == "test":
+        return every[split]
+    draw = random.Random(seed)
+    train = _drawn(every["train"], shots, draw)
+    return train if split == "train" else _drawn(every["val"], min(shots, 4), draw)
+
+
+def _drawn(rows: list[Any], shots: int, draw: random.Random) -> list[Any]:
     by_label: dict[int, list[Any]] = defaultdict(list)
     for row in rows:
         by_label[row[1]].append(row)
-    draw = random.Random(seed)
-    return [row for group in by_label.values() for row in draw.sample(group, min(shots, len(group)))]
+    groups = by_label.values()
+    return [row for group in groups for row in (draw.sample(group, shots) if len(group) >= shots else group)]
 
 
 def _read(path: str, *keys: str) -> dict[str, Any]:

@@ -57,14 +57,18 @@ class ImageFiles(Source):
     def __getitem__(self, index: int) -> RawSample:
         """The raw sample at `index`."""
         path = self._paths[index]
+        if not self._is_there(path):  # nor a pipe or a device, which would never end
+            raise BadSample("missing file", f"no file in {self.root}", path)
         try:
             sample: RawSample = {"key": path, "image": (self.root / path).read_bytes()}
         except OSError as error:
-            raise BadSample("missing file", str(error.strerror), path) from error
+            raise BadSample("unreadable file", str(error.strerror), path) from error
         if self._captions is not None and (texts := self._captions[index]):
             sample["captions"] = texts.split("\0")
         if self._labels is not None:
             sample["label"] = int(self._labels[index])
+        elif self._captions is not None and "captions" not in sample:
+            raise BadSample("no caption", "other samples have a caption", path)
         return sample
 
     def captions(self) -> Iterable[str]:
@@ -92,4 +96,7 @@ class ImageFiles(Source):
             )
 
     def _is_there(self, path: str) -> bool:
-        return (self.root / path).is_file()
+        try:
+            return (self.root / path).is_file()
+        except (OSError, ValueError):  # a name that no file can have
+            return False

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mmfound.batch import RawSample
+from mmfound.data.errors import BadSample
 from mmfound.data.packed import PackedStrings
 from mmfound.data.source import Source
 from mmfound.data.sources.files import ImageFiles
@@ -46,7 +47,7 @@ class Table(ImageFiles):
     ) -> None:
         columns = read_table(path, [name for name in (image, caption, label) if name is not None])
         labels, names = _labels(columns[label], classes) if label is not None else (None, classes or [])
-        captions = None if caption is None else [_texts(value) for value in columns[caption]]
+        captions = None if caption is None else [texts_of(value) for value in columns[caption]]
         folder = Path(path).parent if root is None else Path(root)
         paths = [str(value) for value in columns[image]]
         super().__init__(folder, paths, captions=captions, labels=labels, classes=names, what=f"Table: {path}")
@@ -55,7 +56,8 @@ class Table(ImageFiles):
 class ParquetImages(Source):
     """Parquet files whose rows hold the encoded pictures themselves, as bytes or as `datasets` writes them.
 
-    Rows are read one row group at a time, and the last group is kept.
+    Rows are read a row group at a time, and the last ones are kept. In a shuffled order every window of blocks draws
+    from many groups: where those are more than `group_bytes`, pack the file into shards (`mmfound data pack`) first.
 
     Args:
         path: a .parquet file, or a folder of them.
@@ -63,6 +65,7 @@ class ParquetImages(Source):
         caption: column of captions, texts or lists of texts; null for none.
         label: column of integer labels; null for none.
         classes: names of the labels.
+        group_bytes: memory for row groups in every worker; the last one is always kept.
 
     Raises:
         DataError: when a column is missing or there are no rows.
@@ -77,8 +80,9 @@ class ParquetImages(Source):
         caption: str | None = "caption",
         label: str | None = None,
         classes: list[str] | None = None,
+        group_bytes: int = 256 * 2**20,
     ) -> None:
-        parquet = _pyarrow("ParquetImages").parquet
+        parquet = pyarrow_for("ParquetImages").parquet
         place = Path(path)
         self._files = sorted(place.rglob("*.parquet")) if place.is_dir() else [place]
         if not self._files or not self._files[0].is_file():
@@ -88,14 +92,15 @@ class ParquetImages(Source):
         groups = []
         for number, file in enumerate(self._files):
             opened = parquet.ParquetFile(file)
-            _require(opened.schema_arrow.names, [c for c in (image, caption, label) if c is not None], str(file))
+            need_columns(opened.schema_arrow.names, [c for c in (image, caption, label) if c is not None], str(file))
             sizes = [opened.metadata.row_group(g).num_rows for g in range(opened.num_row_groups)]
             groups += [(number, group, size) for group, size in enumerate(sizes)]
         self._groups = np.array(groups, np.int64).reshape(-1, 3)
         self._stops = np.cumsum(self._groups[:, 2])
         if not len(self):
             raise DataError(f"ParquetImages: {path} has no rows.")
-        self._open: tuple[int, list[dict[str, Any]]] = (-1, [])
+        self._group_bytes = group_bytes
+        self._kept: dict[int, Any] = {}
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -103,11 +108,16 @@ class ParquetImages(Source):
 
     def __getitem__(self, index: int) -> RawSample:
         """The raw sample at `index`."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"ParquetImages has {len(self)} rows; there is no number {index}")
         group = int(np.searchsorted(self._stops, index, "right"))
-        row = self._rows(group)[index - int(self._stops[group] - self._groups[group, 2])]
+        row = self._rows(group, index - int(self._stops[group] - self._groups[group, 2]))
         image = row[self._image]
-        sample: RawSample = {"key": f"row-{index}", "image": image["bytes"] if isinstance(image, dict) else image}
-        if self._caption is not None and (texts := _texts(row[self._caption])):
+        body = image.get("bytes") if isinstance(image, dict) else image
+        if not isinstance(body, bytes):
+            raise BadSample("no picture", f"column {self._image!r} holds no bytes", f"row-{index}")
+        sample: RawSample = {"key": f"row-{index}", "image": body}
+        if self._caption is not None and (texts := texts_of(row[self._caption])):
             sample["captions"] = texts
         if self._label is not None:
             sample["label"] = int(row[self._label])
@@ -119,15 +129,19 @@ class ParquetImages(Source):
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the rows in memory."""
-        return {**self.__dict__, "_open": (-1, [])}
+        return {**self.__dict__, "_kept": {}}
 
-    def _rows(self, group: int) -> list[dict[str, Any]]:
-        if self._open[0] != group:
+    def _rows(self, group: int, row: int) -> dict[str, Any]:
+        table = self._kept.pop(group, None)
+        if table is None:
             file, number, _ = self._groups[group].tolist()
             columns = [c for c in (self._image, self._caption, self._label) if c is not None]
-            opened = _pyarrow("ParquetImages").parquet.ParquetFile(self._files[file])
-            self._open = (group, opened.read_row_group(number, columns=columns).to_pylist())
-        return self._open[1]
+            opened = pyarrow_for("ParquetImages").parquet.ParquetFile(self._files[file])
+            table = opened.read_row_group(number, columns=columns)
+        self._kept[group] = table
+        while len(self._kept) > 1 and sum(kept.nbytes for kept in self._kept.values()) > self._group_bytes:
+            del self._kept[next(iter(self._kept))]
+        return {name: table[name][row].as_py() for name in table.column_names}
 
 
 def read_table(path: str, columns: Sequence[str]) -> Columns:
@@ -152,7 +166,7 @@ def read_table(path: str, columns: Sequence[str]) -> Columns:
 def _delimited(delimiter: str):
     def read(path: str, columns: Sequence[str]) -> Columns:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            _require(next(csv.reader(file, delimiter=delimiter), []), columns, path)
+            need_columns(next(csv.reader(file, delimiter=delimiter), []), columns, path)
 
         def column(name: str) -> Iterable[str]:
             with open(path, newline="", encoding="utf-8-sig") as file:
@@ -173,20 +187,25 @@ def _json_lines(path: str, columns: Sequence[str]) -> Columns:
                 row = json.loads(line)
             except ValueError as error:
                 raise DataError(f"{path}, line {number}, is not JSON: {error}.") from error
-            _require(list(row), columns, f"{path}, line {number},")
+            need_columns(list(row), columns, f"{path}, line {number},")
             for name in columns:
                 found[name].append(row[name])
     return dict(found)
 
 
 def _parquet(path: str, columns: Sequence[str]) -> Columns:
-    parquet = _pyarrow(f"Table: {path}").parquet
-    _require(parquet.read_schema(path).names, columns, path)
+    parquet = pyarrow_for(f"Table: {path}").parquet
+    need_columns(parquet.read_schema(path).names, columns, path)
     table = parquet.read_table(path, columns=list(columns))
     return {name: table[name].to_pylist() for name in columns}
 
 
-def _pyarrow(user: str) -> Any:
+def pyarrow_for(user: str) -> Any:
+    """The pyarrow module.
+
+    Raises:
+        ConfigError: when it is not installed.
+    """
     try:
         import pyarrow.parquet
     except ImportError:
@@ -194,7 +213,12 @@ def _pyarrow(user: str) -> Any:
     return pyarrow
 
 
-def _require(there: Sequence[str], columns: Sequence[str], where: str) -> None:
+def need_columns(there: Sequence[str], columns: Sequence[str], where: str) -> None:
+    """Check that the columns are there.
+
+    Raises:
+        DataError: naming the first that is not, those that are, and the nearest.
+    """
     for name in columns:
         if name not in there:
             near = difflib.get_close_matches(name, there, n=1)
@@ -202,7 +226,8 @@ def _require(there: Sequence[str], columns: Sequence[str], where: str) -> None:
             raise DataError(f"{where} has no column {name!r}; its columns are {', '.join(map(repr, there))}{hint}")
 
 
-def _texts(value: Any) -> list[str]:
+def texts_of(value: Any) -> list[str]:
+    """The texts in a cell that holds one or a list of them; empty ones are none."""
     texts = value if isinstance(value, list) else [value]
     return [text.strip() for text in texts if isinstance(text, str) and text.strip()]
 

@@ -8,6 +8,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import accumulate, product
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from mmfound.data.tar_index import COLUMNS, TarIndex, index_of
 from mmfound.errors import DataError
 
 _TOGETHER = 65_536  # bytes between members up to which one read fetches both
+_OPEN_FILES = 256  # as many shards as a window of the default order draws from
 
 
 class TarShards(Source):
@@ -63,6 +65,7 @@ class TarShards(Source):
         if not self._stops[-1]:
             raise DataError(f"the shards {' '.join(self.urls)} hold no samples with a known extension.")
         self.classes = classes if classes is not None else _manifest_classes(self.shards[0])
+        self._usual = [name for column, name in enumerate(COLUMNS) if self._any_has(column)]
         self._files: dict[int, int] = {}
 
     def __len__(self) -> int:
@@ -71,21 +74,26 @@ class TarShards(Source):
 
     def __getitem__(self, index: int) -> RawSample:
         """The raw sample at `index`."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"TarShards has {len(self)} samples; there is no number {index}")
         number = bisect_right(self._stops, index)
         row = index - (self._stops[number - 1] if number else 0)
         key = self._indexes[number].key(row)
         try:
-            members = self._read(number, row)
-            return _sample(key, members, self.caption_fields)
-        except (OSError, ValueError) as error:
+            sample = _sample(key, self._read(number, row), self.caption_fields)
+        except (OSError, ValueError, RecursionError) as error:
             raise BadSample("unreadable member", str(error), f"{self.shards[number]}:{key}") from error
+        if lacking := self._lacking(sample):
+            raise BadSample(f"no {lacking}", f"other samples have a {lacking}", f"{self.shards[number]}:{key}")
+        return sample
 
     def captions(self) -> Iterable[str]:
         """All captions, in order, without the pictures."""
         for number, index in enumerate(self._indexes):
             for row in range(len(index)):
-                members = self._read(number, row, without="image")
-                yield from _sample("", members, self.caption_fields).get("captions", [])
+                with suppress(OSError, ValueError, RecursionError):  # counted when the stream comes to it
+                    members = self._read(number, row, without="image")
+                    yield from _sample("", members, self.caption_fields).get("captions", [])
 
     def stretches(self) -> Sequence[int]:
         """Samples of each shard."""
@@ -101,6 +109,15 @@ class TarShards(Source):
     def __getstate__(self) -> dict[str, Any]:
         """Without the open files, which a worker opens for itself."""
         return {**self.__dict__, "_files": {}}
+
+    def _any_has(self, column: int) -> bool:
+        return any(bool(index.places[:, column, 1].any()) for index in self._indexes)
+
+    def _lacking(self, sample: RawSample) -> str:
+        """What other samples have and this one should; labelled pictures do without captions."""
+        if "image" in self._usual and "image" not in sample:
+            return "picture"
+        return "caption" if "text" in self._usual and not {"captions", "label"} & set(sample) else ""
 
     def _index(self, shard: str) -> TarIndex:
         try:
@@ -123,16 +140,29 @@ class TarShards(Source):
         first = min(offset for offset, _ in places.values())
         last = max(offset + size for offset, size in places.values())
         if last - first > sum(size for _, size in places.values()) + _TOGETHER:
-            return {name: os.pread(file, size, offset) for name, (offset, size) in places.items()}
-        body = os.pread(file, last - first, first)
+            return {name: _whole(file, offset, size) for name, (offset, size) in places.items()}
+        body = _whole(file, first, last - first)
         return {name: body[offset - first : offset - first + size] for name, (offset, size) in places.items()}
 
     def _open(self, number: int) -> int:
         if number not in self._files:
-            if len(self._files) >= 64:
+            if len(self._files) >= _OPEN_FILES:
                 os.close(self._files.pop(next(iter(self._files))))
-            self._files[number] = os.open(self._local(self.shards[number]), os.O_RDONLY)
+            self._files[number] = self._opened(self.shards[number])
         return self._files[number]
+
+    def _opened(self, shard: str) -> int:
+        try:
+            return os.open(self._local(shard), os.O_RDONLY)
+        except FileNotFoundError:  # another process made room in the cache between the two steps
+            return os.open(self._local(shard), os.O_RDONLY)
+
+
+def _whole(file: int, offset: int, size: int) -> bytes:
+    body = os.pread(file, size, offset)
+    if len(body) != size:
+        raise OSError(f"the shard ends at byte {offset + len(body)}, within the sample; it was longer when opened")
+    return body
 
 
 def _sample(key: str, members: dict[str, bytes], caption_fields: Sequence[str]) -> RawSample:
