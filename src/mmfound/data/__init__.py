@@ -8,6 +8,7 @@ from mmfound.data.mixture import Mixture, Share
 from mmfound.data.order import BlockShuffle, FullShuffle, Order, Sequential
 from mmfound.data.source import Source
 from mmfound.data.sources import (
+    Arrow,
     ClassFolders,
     CocoCaptions,
     Digits,
@@ -15,6 +16,7 @@ from mmfound.data.sources import (
     ImageFiles,
     ParquetImages,
     Shapes,
+    Subset,
     Table,
     TarShards,
     Torchvision,
@@ -24,6 +26,7 @@ from mmfound.data.transforms import CenterCrop, RandomCrop, RandomResizedCrop, R
 from mmfound.data.watch import DataWait
 
 __all__ = [
+    "Arrow",
     "BadSample",
     "BlockShuffle",
     "Caption",
@@ -48,6 +51,7 @@ __all__ = [
     "Shapes",
     "Share",
     "Source",
+    "Subset",
     "Table",
     "TarShards",
     "Torchvision",

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import errno
 import io
 import json
 import os
@@ -10,33 +11,50 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from mmfound.batch import RawSample
-from mmfound.data.decode import decode
+from mmfound.data.decode import FORMATS, decode
 from mmfound.data.errors import BadSample
 from mmfound.data.source import Source
-from mmfound.data.sources import ClassFolders, Digits, Shapes, Table, TarShards
-from mmfound.errors import ConfigError, DataError
+from mmfound.data.sources import Arrow, ClassFolders, Digits, ParquetImages, Shapes, Table, TarShards
+from mmfound.data.sources.table import holds_pictures
+from mmfound.errors import ConfigError, DataError, DiskFullError
 
 _CELL, _COLUMNS, _TEXT = 192, 4, 56
 _CHUNK = 256
-_EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif", "AVIF": "avif"}
+_EXTENSIONS = {
+    "JPEG": "jpg",
+    "MPO": "jpg",
+    "PNG": "png",
+    "WEBP": "webp",
+    "GIF": "gif",
+    "BMP": "bmp",
+    "TIFF": "tif",
+    "AVIF": "avif",
+}
 
 
 def open_source(
     path: str, *, image: str = "image", caption: str | None = "caption", label: str | None = None
 ) -> Source:
-    """The source that a path looks like: `shapes`, `digits`, shards, a table, or a folder of classes or of shards.
+    """The source that a path looks like.
+
+    `shapes`, `digits`, shards, a table, a folder of classes, of shards, or of a saved `datasets` data set.
 
     Raises:
         DataError: when there is nothing that can be read.
     """
     if path in ("shapes", "digits"):
         return Shapes(1000) if path == "shapes" else Digits()
+    if Path(path).suffix.lower() == ".parquet" and holds_pictures(path, image):
+        return ParquetImages(path, image=image, caption=caption, label=label)
+    if (Path(path) / "state.json").is_file() or (Path(path) / "dataset_dict.json").is_file():
+        return Arrow(path, image=image, caption=caption, label=label)
     if Path(path).suffix.lower() in (".csv", ".tsv", ".jsonl", ".parquet"):
         return Table(path, image=image, caption=caption, label=label)
     if Path(path).is_dir():
@@ -57,8 +75,8 @@ def inspect(source: Source, out: Path, *, count: int = 16, start: int = 0) -> di
         Facts about the source, by name.
     """
     shown = range(start, min(start + count, len(source)))
-    if not shown:
-        raise ConfigError(f"start is {start}, but the source has only {len(source)} samples.")
+    if start < 0 or not shown:
+        raise ConfigError(f"nothing to show: start {start} and count {count} of {len(source)} samples.")
     rows = -(-len(shown) // _COLUMNS)
     sheet = Image.new("RGB", (_COLUMNS * _CELL, rows * (_CELL + _TEXT)), "white")
     for place, index in enumerate(shown):
@@ -66,13 +84,36 @@ def inspect(source: Source, out: Path, *, count: int = 16, start: int = 0) -> di
         sheet.paste(_cell(source, index), corner)
     out.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(out, "PNG")
-    first = source[shown[0]]
     facts: dict[str, object] = {
         "samples": len(source),
         "classes": len(source.classes),
         "stretches": len(source.stretches()),
     }
-    return facts | {"first sample": {name: _brief(value) for name, value in first.items()}}
+    return facts | _facts(source, shown)
+
+
+def _facts(source: Source, shown: range) -> dict[str, object]:
+    """Of the samples that are shown: sizes, caption lengths, damage, and the first one whole."""
+    good: list[RawSample] = []
+    sides: list[str] = []
+    for index in shown:
+        with contextlib.suppress(BadSample):
+            sample = source[index]
+            if "image" in sample:
+                _, height, width = decode(sample["image"]).shape
+                sides.append(f"{width}x{height}")
+            good.append(sample)
+    lengths = [len(text) for sample in good for text in sample.get("captions", [])]
+    facts: dict[str, object] = {"shown": len(shown), "damaged among them": len(shown) - len(good)}
+    if sides:
+        facts["width x height"] = ", ".join(f"{size} ({n})" for size, n in Counter(sides).most_common(4))
+    if lengths:
+        average = sum(lengths) / len(lengths)
+        facts["caption characters"] = f"{min(lengths)} to {max(lengths)}, {average:.0f} on average"
+        facts["captions per sample"] = f"{len(lengths) / len(good):.2g}"
+    if good:
+        facts["first sample"] = {name: _brief(value) for name, value in good[0].items()}
+    return facts
 
 
 def _cell(source: Source, index: int) -> Image.Image:
@@ -124,10 +165,17 @@ def verify(source: Source, *, workers: int = 0) -> Verified:
         source: the samples.
         workers: processes; 0 for this one alone.
     """
-    chunks = [(source, start, min(start + _CHUNK, len(source))) for start in range(0, len(source), _CHUNK)]
+    chunks = [range(start, min(start + _CHUNK, len(source))) for start in range(0, len(source), _CHUNK)]
+    workers = min(workers, len(chunks) - 1)  # for one chunk no process is worth starting
     found = Verified(len(source))
     with contextlib.ExitStack() as stack:
-        run = stack.enter_context(ProcessPoolExecutor(workers)).map if workers else map
+        run = map
+        if workers > 0:
+            context = get_context("forkserver")
+            pool = ProcessPoolExecutor(workers, context, initializer=_open_in_worker, initargs=(source,))
+            run = stack.enter_context(pool).map
+        else:
+            _open_in_worker(source)
         for damaged in run(_damaged, chunks):
             for index, kind, reason in damaged:
                 found.damaged.append((index, reason))
@@ -135,10 +183,17 @@ def verify(source: Source, *, workers: int = 0) -> Verified:
     return found
 
 
-def _damaged(chunk: tuple[Source, int, int]) -> list[tuple[int, str, str]]:
-    source, start, stop = chunk
+_verified: list[Source] = []  # in a worker: the source, sent once and not with every chunk
+
+
+def _open_in_worker(source: Source) -> None:
+    _verified[:] = [source]
+
+
+def _damaged(chunk: range) -> list[tuple[int, str, str]]:
+    source = _verified[0]
     damaged = []
-    for index in range(start, stop):
+    for index in chunk:
         where = f"sample {index}"
         try:
             sample = source[index]
@@ -150,8 +205,34 @@ def _damaged(chunk: tuple[Source, int, int]) -> list[tuple[int, str, str]]:
     return damaged
 
 
-def pack(source: Source, out: Path, *, name: str = "data", shard_size: int = 10_000) -> list[Path]:
-    """Write a source into shards and a manifest, pictures byte for byte; damaged samples are left out and counted.
+@dataclass
+class Recode:
+    """How `pack` writes pictures anew.
+
+    Args:
+        size: shorter side above which a picture is shrunk; null for no limit.
+        quality: of the JPEG files, 1 to 100.
+    """
+
+    size: int | None = None
+    quality: int = 90
+
+    def __call__(self, image: bytes | np.ndarray) -> bytes:
+        """The picture as JPEG, RGB."""
+        picture = Image.fromarray(decode(image).permute(1, 2, 0).numpy())
+        shorter = min(picture.size)
+        if self.size is not None and shorter > self.size:
+            sides = (round(side * self.size / shorter) for side in picture.size)
+            picture = picture.resize((next(sides), next(sides)), Image.Resampling.LANCZOS)
+        file = io.BytesIO()
+        picture.save(file, "JPEG", quality=self.quality)
+        return file.getvalue()
+
+
+def pack(
+    source: Source, out: Path, *, name: str = "data", shard_size: int = 10_000, recode: Recode | None = None
+) -> list[Path]:
+    """Write a source into shards and a manifest; damaged samples are left out and counted.
 
     The bytes depend on the samples alone. A shard appears under its name only when it is whole.
 
@@ -160,19 +241,27 @@ def pack(source: Source, out: Path, *, name: str = "data", shard_size: int = 10_
         out: folder, made when missing.
         name: of the shards, `NAME-000000.tar`.
         shard_size: samples per shard.
+        recode: how to write pictures anew; by default they are kept byte for byte.
 
     Returns:
         The shards.
+
+    Raises:
+        ConfigError: when the folder holds shards of that name already, or shard_size is below 1.
+        DiskFullError: when there is no room.
     """
+    if shard_size < 1:
+        raise ConfigError(f"shard_size is {shard_size}; it must be at least 1.")
     out.mkdir(parents=True, exist_ok=True)
+    if any(out.glob(f"{name}-*.tar")):
+        raise ConfigError(f"{out} already holds shards {name}-*.tar; remove them, or use another folder or name.")
     shards, damaged = [], 0
     for number, start in enumerate(range(0, len(source), shard_size)):
-        place = out / f"{name}-{number:06d}.tar"
-        part = place.with_suffix(".part")
-        with tarfile.open(part, "w", format=tarfile.PAX_FORMAT) as tar:
+        shards.append(out / f"{name}-{number:06d}.tar")
+        with _whole_file(shards[-1]) as part, tarfile.open(part, "w", format=tarfile.PAX_FORMAT) as tar:
             for index in range(start, min(start + shard_size, len(source))):
                 try:
-                    members = list(_members(source[index], index, source.classes))
+                    members = list(_members(source[index], index, recode))
                 except BadSample:
                     damaged += 1
                     continue
@@ -180,34 +269,55 @@ def pack(source: Source, out: Path, *, name: str = "data", shard_size: int = 10_
                     info = tarfile.TarInfo(member)
                     info.size = len(body)
                     tar.addfile(info, io.BytesIO(body))
-        os.replace(part, place)
-        shards.append(place)
     manifest = {"samples": len(source) - damaged, "left_out": damaged, "classes": list(source.classes)}
-    (out / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    with _whole_file(out / "manifest.json") as part:
+        part.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     return shards
 
 
-def _members(sample: RawSample, index: int, classes: object) -> Iterator[tuple[str, bytes]]:
+@contextlib.contextmanager
+def _whole_file(place: Path) -> Iterator[Path]:
+    """A temporary name that becomes `place` when the block ends well."""
+    part = place.with_name(place.name + ".part")
+    try:
+        yield part
+        os.replace(part, place)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise DiskFullError(f"no room to write {place}. Free some, or use another folder.") from error
+        raise
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _members(sample: RawSample, index: int, recode: Recode | None) -> Iterator[tuple[str, bytes]]:
     key = f"{index:09d}"
     if "image" in sample:
-        yield _picture(key, sample["image"])
+        extension, body = _picture(sample["image"], recode)
+        yield f"{key}.{extension}", body
     if captions := sample.get("captions"):
-        yield f"{key}.txt", captions[0].encode()
+        yield f"{key}.txt", captions[0].encode("utf-8", "replace")
     facts = {**sample.get("meta", {}), "key": sample["key"]}
     if captions and len(captions) > 1:
         facts["captions"] = captions
     if "label" in sample:
         facts["label"] = sample["label"]
-    yield f"{key}.json", json.dumps(facts, sort_keys=True, default=str).encode()
+    yield f"{key}.json", json.dumps(facts, sort_keys=True, default=_plain).encode()
 
 
-def _picture(key: str, image: bytes | np.ndarray) -> tuple[str, bytes]:
+def _plain(value: object) -> object:
+    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else str(value)
+
+
+def _picture(image: bytes | np.ndarray, recode: Recode | None) -> tuple[str, bytes]:
+    if recode is not None:
+        return "jpg", recode(image)
     decode(image)
     if isinstance(image, np.ndarray):
         body = io.BytesIO()
         Image.fromarray(image).save(body, "PNG")
-        return f"{key}.png", body.getvalue()
-    return f"{key}.{_EXTENSIONS[str(Image.open(io.BytesIO(image)).format)]}", image
+        return "png", body.getvalue()
+    return _EXTENSIONS[str(Image.open(io.BytesIO(image), formats=FORMATS).format)], image
 
 
 def main(argv: list[str]) -> int:
@@ -222,8 +332,14 @@ def main(argv: list[str]) -> int:
         print(f"contact sheet: {arguments.out}")
         return 0
     if arguments.command == "pack":
-        shards = pack(source, arguments.out, name=arguments.name, shard_size=arguments.shard_size)
-        print(f"{len(source)} samples in {len(shards)} shards: {arguments.out}")
+        recode = None
+        if arguments.size is not None or arguments.quality is not None:
+            recode = Recode(arguments.size, arguments.quality or Recode.quality)
+        shards = pack(source, arguments.out, name=arguments.name, shard_size=arguments.shard_size, recode=recode)
+        manifest = json.loads((arguments.out / "manifest.json").read_text(encoding="utf-8"))
+        print(f"{manifest['samples']} samples in {len(shards)} shards: {arguments.out}")
+        if manifest["left_out"]:
+            print(f"{manifest['left_out']} damaged samples left out; `mmfound data verify` names them")
         return 0
     found = verify(source, workers=arguments.workers)
     for _, reason in found.damaged:
@@ -257,4 +373,6 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--out", type=Path, required=True, help="folder to write the shards to")
             sub.add_argument("--name", default="data", help="of the shards, NAME-000000.tar")
             sub.add_argument("--shard_size", type=int, default=10_000, help="samples per shard")
+            sub.add_argument("--size", type=int, help="shrink pictures to this shorter side, as JPEG; kept by default")
+            sub.add_argument("--quality", type=int, help="write pictures anew as JPEG of this quality, 1 to 100")
     return parser

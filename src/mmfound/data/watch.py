@@ -1,4 +1,4 @@
-"""How long training waits for data."""
+"""Whether training waits for data, and what has been unreadable."""
 
 from time import perf_counter
 from typing import Any
@@ -12,17 +12,21 @@ _TOO_MUCH = 0.3
 
 
 class DataWait(Callback):
-    """Logs the share of time that training waited for data, and warns once when it is large.
+    """Warns once when training waits for data much of the time, and says what to change.
 
-    `train/data_wait_share`, in [0, 1], is over the steps since the last log, validation left out; under
-    `train/bad_samples` stands how many reads have failed so far. Both are of the first process.
+    Logs `train/bad_samples`, how many reads of the first process have failed so far. The share itself is logged by
+    `mmfound.callbacks.RunLog`.
 
     Args:
-        every_n_steps: optimiser steps between logs; None for the trainer's `log_every_n_steps`.
+        every_n_steps: optimiser steps between looks.
+
+    Attributes:
+        wait_share: of the steps between the last two looks, in [0, 1], validation left out; None before.
     """
 
-    def __init__(self, every_n_steps: int | None = None) -> None:
+    def __init__(self, every_n_steps: int = 50) -> None:
         self.every_n_steps = every_n_steps
+        self.wait_share: float | None = None
         self._warned = False
         self._since: tuple[float, float] | None = None  # clock and seconds waited, when the window began
         self._paused_at = 0.0
@@ -30,7 +34,7 @@ class DataWait(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Log at the end of a window."""
+        """Look at the end of a window."""
         loader = getattr(getattr(trainer, "datamodule", None), "train_loader", None)
         if not isinstance(loader, TrainLoader):
             return
@@ -38,14 +42,12 @@ class DataWait(Callback):
         if self._since is None:  # the first batch is the workers' start
             self._since = now
             return
-        window = self.every_n_steps or trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]
-        if trainer.fit_loop.epoch_loop._should_accumulate() or not window or trainer.global_step % window:
+        if trainer.fit_loop.epoch_loop._should_accumulate() or trainer.global_step % self.every_n_steps:
             return
-        share = (now[1] - self._since[1]) / max(now[0] - self._since[0], 1e-9)
+        self.wait_share = min(1.0, (now[1] - self._since[1]) / max(now[0] - self._since[0], 1e-9))
         self._since = now
-        pl_module.log("train/data_wait_share", min(1.0, share), batch_size=1)
         pl_module.log("train/bad_samples", float(loader.bad.total), batch_size=1)
-        self._warn(share, loader)
+        self._warn(self.wait_share, loader)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock."""

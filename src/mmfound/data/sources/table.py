@@ -200,6 +200,21 @@ def _parquet(path: str, columns: Sequence[str]) -> Columns:
     return {name: table[name].to_pylist() for name in columns}
 
 
+def holds_pictures(path: str, image: str) -> bool:
+    """Whether the image column of a Parquet file holds the pictures themselves, not their paths.
+
+    Raises:
+        DataError: when the file cannot be read.
+        ConfigError: when pyarrow is not installed.
+    """
+    pyarrow = pyarrow_for(f"Table: {path}")
+    try:
+        schema = pyarrow.parquet.read_schema(path)
+    except (OSError, pyarrow.ArrowInvalid) as error:
+        raise DataError(f"cannot read {path}: {error}. Check the path.") from error
+    return image in schema.names and not pyarrow.types.is_string(schema.field(image).type)
+
+
 def pyarrow_for(user: str) -> Any:
     """The pyarrow module.
 
