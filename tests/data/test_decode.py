@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.GifImagePlugin import GifImageFile
 
 from mmfound.data.decode import decode
 from mmfound.data.errors import BadSample
@@ -117,3 +118,78 @@ def test_the_limit_is_the_number_of_pixels():
 
 def test_control_characters_of_foreign_names_are_escaped():
     assert "\x1b" not in str(BadSample("empty", "0 bytes", "a\x1b[31m.jpg"))
+
+
+def test_arrays_that_cannot_be_written_to_are_pixels_too():
+    pixels = gradient()
+    pixels.flags.writeable = False
+    assert torch.equal(decode(pixels), decode(gradient()))
+
+
+@pytest.mark.parametrize(
+    "pixels", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((0, 4, 3), np.uint8)]
+)
+def test_other_arrays_are_bad(pixels: np.ndarray):
+    with pytest.raises(BadSample, match="not an image"):
+        decode(pixels)
+
+
+def test_an_animated_webp_gives_its_first_frame():
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    data = encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:], lossless=True)
+    assert decode(data)[:, 0, 0].tolist() == [255, 0, 0]
+
+
+def test_only_the_first_frame_of_a_gif_is_decoded(monkeypatch: pytest.MonkeyPatch):
+    frames = [Image.fromarray(np.roll(gradient(), n, 1)) for n in range(5)]
+    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    seeks: list[int] = []
+    seek = GifImageFile.seek
+    monkeypatch.setattr(GifImageFile, "seek", lambda self, frame: (seeks.append(frame), seek(self, frame))[1])
+    decode(data)
+    assert max(seeks, default=0) == 0
+
+
+def test_pictures_of_several_views_give_the_first():
+    views = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    image = decode(encoded(views[0], "MPO", save_all=True, append_images=views[1:]))
+    assert image[0].float().mean() > 200 > 50 > image[2].float().mean()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_dark_sixteen_bit_pictures_stay_dark(kind: str):
+    assert int(decode(encoded(Image.fromarray(np.full((4, 4), 200, np.uint16)), kind)).max()) == 1
+
+
+def test_sixteen_bit_grey_with_a_transparent_shade_is_scaled():
+    values = np.linspace(0, 65535, 16, dtype=np.uint16).reshape(4, 4)
+    image = decode(encoded(Image.fromarray(values), "PNG", transparency=5))
+    assert image[0].flatten().tolist() == list(range(0, 256, 17))
+
+
+def test_pixels_without_a_range_are_bad():
+    with pytest.raises(BadSample, match="unknown range"):
+        decode(encoded(Image.fromarray(np.zeros((4, 4), np.float32)), "TIFF"))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_orientation_is_applied_in_every_format_that_has_it(kind: str):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert decode(encoded(Image.fromarray(gradient()), kind, exif=exif), exif=True).shape == (3, 32, 24)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
+def test_damaged_files_are_bad_or_pictures_but_never_another_error(kind: str):
+    draw = np.random.default_rng(0)
+    whole = np.frombuffer(encoded(Image.fromarray(gradient()), kind), np.uint8)
+    for _ in range(60):
+        data = whole.copy()
+        places = draw.integers(0, min(len(data), 200), 6)
+        data[places] = draw.integers(0, 256, 6)
+        try:
+            image = decode(data.tobytes(), max_pixels=1_000_000, exif=True)
+        except BadSample:
+            continue
+        assert image.dtype == torch.uint8
+        assert image.shape[0] == 3

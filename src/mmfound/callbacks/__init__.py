@@ -4,8 +4,18 @@ from mmfound.callbacks.best_captions import BestCaptions
 from mmfound.callbacks.evaluations import Evaluations
 from mmfound.callbacks.export_weights import ExportWeights
 from mmfound.callbacks.hyperparameters import LogHyperparameters
+from mmfound.callbacks.predictions import Predictions
 from mmfound.callbacks.progress import Progress
 from mmfound.callbacks.run_log import RunLog
 from mmfound.callbacks.step_seed import StepSeed
 
-__all__ = ["BestCaptions", "Evaluations", "ExportWeights", "LogHyperparameters", "Progress", "RunLog", "StepSeed"]
+__all__ = [
+    "BestCaptions",
+    "Evaluations",
+    "ExportWeights",
+    "LogHyperparameters",
+    "Predictions",
+    "Progress",
+    "RunLog",
+    "StepSeed",
+]

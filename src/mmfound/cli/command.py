@@ -191,6 +191,10 @@ class Cli(LightningCLI):
         """Say and keep the scores."""
         self._scores()
 
+    def after_predict(self) -> None:
+        """Say where they are."""
+        say(f"{self.checkpoint}: predictions in {self.run_folder / 'predictions'}")
+
     @rank_zero_only
     def _scores(self) -> None:
         metrics = summary.numbers(self.trainer.callback_metrics)

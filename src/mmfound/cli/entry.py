@@ -19,7 +19,7 @@ run a recipe (--config RECIPE.yaml or a short name; --help lists its options):
   fit        train, or go on where the run folder stopped
   validate   score the newest checkpoint of the run folder on the validation source
   test       the same on the test source
-  predict    run the newest checkpoint over the prediction source
+  predict    write embeddings or logits of the test (validation, training) source
 
 look around:
   recipes    list the recipes, or `recipes show NAME`

@@ -10,7 +10,16 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from mmfound.abilities import EmbedsImagesAndText
-from mmfound.callbacks import BestCaptions, Evaluations, ExportWeights, LogHyperparameters, Progress, RunLog, StepSeed
+from mmfound.callbacks import (
+    BestCaptions,
+    Evaluations,
+    ExportWeights,
+    LogHyperparameters,
+    Predictions,
+    Progress,
+    RunLog,
+    StepSeed,
+)
 from mmfound.callbacks.export_weights import exported_name
 from mmfound.errors import ConfigError
 from mmfound.runs.checkpoints import Checkpoints
@@ -44,7 +53,8 @@ def callbacks(
     trainer = settings["trainer"]
     given = trainer.get("callbacks") or []
     given = list(given) if isinstance(given, (list, tuple)) else [given]
-    ours: list[Callback] = [StepSeed(seed), Evaluations(settings["evaluators"])]
+    predictions = Predictions(run / "predictions")  # silent in the other subcommands
+    ours: list[Callback] = [StepSeed(seed), Evaluations(settings["evaluators"]), predictions]
     if trainer.get("enable_progress_bar") is not False:
         ours.append(Progress())
     if fits and not trainer.get("fast_dev_run"):

@@ -147,6 +147,10 @@ class ImageTextData(LightningDataModule):
         """One pass over `test_source`; no batch without one."""
         return self._pass(self.test_source)
 
+    def predict_dataloader(self) -> PassLoader | NoBatches:
+        """One pass over `test_source`, or without one over `val_source`, or over the training source."""
+        return self._pass(self.test_source or self.val_source or self.source)
+
     def eval_batches(
         self, source: Source, device: torch.device | str, batch_size: int | None = None
     ) -> Iterator[dict[str, Any]]:

@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from mmfound.abilities import Classifies, EmbedsImages, EmbedsText
 from mmfound.batch import ImageTextBatch
 from mmfound.errors import ConfigError
 from mmfound.optim import Optim
@@ -50,6 +51,25 @@ class Task(LightningModule):
     def test_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Mean losses over the test source, logged as `test/*`."""
         self._log_mean_losses(batch, "test")
+
+    def predict_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, Any]:
+        """`key`, and what the task's abilities make of the batch: `image_embedding`, `text_embedding`, `logits`.
+
+        Raises:
+            ConfigError: when it has none of these abilities.
+        """
+        found: dict[str, Any] = {}
+        if isinstance(self, EmbedsImages):
+            found["image_embedding"] = self.embed_image(batch["image"])
+        if isinstance(self, EmbedsText) and "tokens" in batch:
+            found["text_embedding"] = self.embed_text(batch["tokens"], batch["token_mask"])
+        if isinstance(self, Classifies):
+            found["logits"] = self.classify(batch["image"])
+        if not found:
+            raise ConfigError(
+                f"{type(self).__name__} neither embeds nor classifies; give it a predict_step of its own."
+            )
+        return {"key": batch["key"], **found}
 
     def configure_optimizers(self) -> Any:
         """The optimiser and its schedule over all steps of the run."""

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import os
+import random
 from pathlib import Path
 
 import numpy as np
@@ -197,3 +199,63 @@ def test_fashion_mnist_reads_through_torchvision(shared_data: Path, tmp_path: Pa
     source = Torchvision(FashionMNIST(str(tmp_path), train=False))
     assert len(source) == 10_000
     assert source[0]["captions"] == [f"a photo of a {source.classes[source[0]['label']]}"]
+
+
+def test_pipes_and_names_that_no_file_has_are_bad_samples(tmp_path: Path):
+    (tmp_path / "a.png").write_bytes(png("red"))
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "t.jsonl").write_text(
+        "\n".join(json.dumps({"image": name, "caption": "x"}) for name in ("a.png", "pipe.png", "b\0.png"))
+    )
+    source = Table(str(tmp_path / "t.jsonl"))
+    assert source[0]["captions"] == ["x"]
+    for index in (1, 2):
+        with pytest.raises(BadSample, match="missing file"):
+            source[index]
+
+
+def test_a_row_without_a_caption_is_a_bad_sample(pictures: Path):
+    (pictures / "t.csv").write_text("image,caption\npictures/red.png,red\npictures/blue.png,\n")
+    source = Table(str(pictures / "t.csv"))
+    assert source[0]["captions"] == ["red"]
+    with pytest.raises(BadSample, match="no caption"):
+        source[1]
+
+
+def test_row_groups_are_kept_up_to_their_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    part = [{"image": png(c), "caption": c} for c in COLOURS]
+    pq.write_table(pa.Table.from_pylist(part), tmp_path / "t.parquet", row_group_size=1)
+    reads: list[int] = []
+    read = pq.ParquetFile.read_row_group
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", lambda s, g, **k: (reads.append(g), read(s, g, **k))[1])
+    roomy = ParquetImages(str(tmp_path / "t.parquet"))
+    assert [roomy[n]["captions"] for n in (0, 3, 0, 3)] == [["red"], ["white"]] * 2
+    assert reads == [0, 3]
+    tight = ParquetImages(str(tmp_path / "t.parquet"), group_bytes=1)
+    assert [tight[n]["captions"] for n in (0, 3, 0)] == [["red"], ["white"], ["red"]]
+    assert reads == [0, 3, 0, 3, 0]
+
+
+def test_a_row_without_its_picture_is_a_bad_sample(tmp_path: Path):
+    pq.write_table(pa.table({"image": pa.array([png("red"), None]), "caption": ["a", "b"]}), tmp_path / "t.parquet")
+    with pytest.raises(BadSample, match="no picture"):
+        ParquetImages(str(tmp_path / "t.parquet"))[1]
+
+
+def test_shots_are_those_of_one_generator_that_draws_train_and_then_val(pictures: Path):
+    def part(count: int) -> list[list[object]]:
+        return [[f"{COLOURS[n % 4]}.png", n % 2, f"{n}"] for n in range(count)]
+
+    split = {"train": part(40), "val": part(20), "test": part(12)}
+    (pictures / "split.json").write_text(json.dumps(split))
+    arguments = (str(pictures / "split.json"), str(pictures / "pictures"))
+    random.seed(2)
+    expected = [
+        random.sample([row for row in split[p] if row[1] == label], k)
+        for p, k in (("train", 8), ("val", 4))
+        for label in (0, 1)
+    ]
+    for name, groups in (("train", expected[:2]), ("val", expected[2:])):
+        source = FewShotSplit(*arguments, split=name, shots=8, seed=2, template="{}")
+        assert list(source.captions()) == [row[2] for group in groups for row in group]
+    assert len(FewShotSplit(*arguments, split="test", shots=8)) == 12

@@ -126,3 +126,83 @@ def test_the_cache_keeps_to_its_size_and_leaves_no_parts(tmp_path: Path):
 def test_a_remote_shard_that_is_not_there_is_named(tmp_path: Path):
     with pytest.raises(DataError, match="memory://bucket/none.tar"):
         TarShards("memory://bucket/none.tar", cache=str(tmp_path))
+
+
+def members(path: Path, **bodies: bytes) -> str:
+    with tarfile.open(path, "w") as tar:
+        for name, body in bodies.items():
+            info = tarfile.TarInfo(name.replace("_", "."))
+            info.size = len(body)
+            tar.addfile(info, io.BytesIO(body))
+    return str(path)
+
+
+def test_a_picture_without_the_caption_that_others_have_is_bad(tmp_path: Path):
+    source = TarShards(members(tmp_path / "a.tar", a_jpg=b"1", a_txt=b"one", b_jpg=b"2"))
+    assert source[0]["captions"] == ["one"]
+    with pytest.raises(BadSample, match="no caption") as caught:
+        source[1]
+    assert caught.value.kind == "no caption"
+
+
+def test_a_labelled_picture_needs_no_caption(tmp_path: Path):
+    source = TarShards(members(tmp_path / "a.tar", a_jpg=b"1", a_txt=b"one", b_jpg=b"2", b_cls=b"3\n"))
+    assert source[1]["label"] == 3
+
+
+def test_a_caption_without_the_picture_that_others_have_is_bad(tmp_path: Path):
+    source = TarShards(members(tmp_path / "a.tar", a_jpg=b"1", a_txt=b"one", b_txt=b"two"))
+    with pytest.raises(BadSample, match="no picture"):
+        source[1]
+
+
+def test_shards_of_texts_alone_are_a_source(tmp_path: Path):
+    assert TarShards(members(tmp_path / "a.tar", a_txt=b"one", b_txt=b"two"))[1]["captions"] == ["two"]
+
+
+def test_damage_does_not_stop_the_reading_of_captions(tmp_path: Path):
+    deep = b"[" * 100_000
+    source = TarShards(members(tmp_path / "a.tar", a_jpg=b"1", a_json=deep, b_jpg=b"2", b_txt=b"two"))
+    assert list(source.captions()) == ["two"]
+    with pytest.raises(BadSample, match="unreadable member"):
+        source[0]
+
+
+def test_a_shard_cut_after_it_was_opened_gives_bad_samples(folder: Path):
+    source = TarShards(f"{folder}/s-00.tar")
+    with open(folder / "s-00.tar", "r+b") as file:
+        file.truncate(1024)
+    with pytest.raises(BadSample, match="within the sample"):
+        source[3]
+
+
+@pytest.mark.parametrize("index", [-1, 12])
+def test_there_is_no_sample_outside(folder: Path, index: int):
+    with pytest.raises(IndexError, match="12 samples"):
+        TarShards(f"{folder}/s-*.tar")[index]
+
+
+def test_a_shard_that_another_process_has_removed_is_fetched_again(folder: Path, tmp_path: Path, monkeypatch):
+    fsspec.filesystem("memory").pipe("/bucket/again.tar", (folder / "s-00.tar").read_bytes())
+    source = TarShards("memory://bucket/again.tar", cache=str(tmp_path / "cache"))
+    place = next((tmp_path / "cache").glob("*.tar"))
+    local, calls = ShardCache.local, []
+
+    def removed_the_first_time(cache: ShardCache, url: str) -> Path:
+        found = local(cache, url)
+        if not calls:
+            place.unlink()
+        calls.append(url)
+        return found
+
+    monkeypatch.setattr(ShardCache, "local", removed_the_first_time)
+    assert source[0]["image"] == b"picture 0"
+    assert len(calls) == 2
+
+
+def test_the_shared_shards_are_read_whole(shared_data: Path):
+    source = TarShards(str(shared_data / "grocery" / "grocery-val-*.tar"))
+    assert (len(source), len(source.classes)) == (296, 81)
+    sample = source[0]
+    assert source.classes[sample["label"]] == sample["meta"]["class"]
+    assert len(sample["captions"]) == 2

@@ -212,7 +212,9 @@ def holds_pictures(path: str, image: str) -> bool:
         schema = pyarrow.parquet.read_schema(path)
     except (OSError, pyarrow.ArrowInvalid) as error:
         raise DataError(f"cannot read {path}: {error}. Check the path.") from error
-    return image in schema.names and not pyarrow.types.is_string(schema.field(image).type)
+    kinds = pyarrow.types
+    held = (kinds.is_binary, kinds.is_large_binary, kinds.is_struct)
+    return image in schema.names and any(is_kind(schema.field(image).type) for is_kind in held)
 
 
 def pyarrow_for(user: str) -> Any:
