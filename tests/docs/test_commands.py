@@ -51,7 +51,7 @@ def test_documented_command_works(command: str, tmp_path: Path, monkeypatch: pyt
         request.getfixturevalue("shared_data")
     if arguments[0] == "fit":
         arguments += [*SHORT, "--run_dir", str(tmp_path)]
-    if arguments[0] in ("validate", "test"):
+    if arguments[0] in ("validate", "test", "predict"):
         options = [*SHORT, "--run_dir", str(tmp_path)]
         assert main(["fit", *arguments[1:], *options]) == 0
         arguments += options
