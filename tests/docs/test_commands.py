@@ -19,6 +19,7 @@ ELSEWHERE = (
     "git clone",
     "cd ",
     "python benchmarks/",
+    "OMP_NUM_THREADS=1 python -W ignore benchmarks/",
 )
 SHORT = [
     "--trainer.max_steps",

@@ -19,8 +19,8 @@ from torchvision.io import ImageReadMode, decode_image
 from mmfound.data.errors import BadSample
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-# Of a GIF torchvision would decode every frame; of a damaged PNG its decoder (0.29.2) ends the process with a segmentation
-# fault, while Pillow gives the same pixels for a fifth more time.
+# Of a GIF torchvision would decode every frame. On a damaged PNG its decoder (0.29.2) ends the process with a
+# segmentation fault; Pillow gives the same pixels for a fifth more time.
 _TORCHVISION = {"JPEG", "MPO", "WEBP"}
 Alpha = Literal["white", "drop"]
 
