@@ -31,3 +31,11 @@ def test_a_task_without_abilities_is_refused():
 
     with pytest.raises(ConfigError, match="Task neither embeds nor classifies"):
         Task(Optim(torch.optim.SGD, Constant())).predict_step({"key": []}, 0)
+
+
+def test_predictions_of_another_kind_are_refused_by_name(tmp_path: Path):
+    from mmfound.callbacks import Predictions
+    from mmfound.errors import ConfigError
+
+    with pytest.raises(ConfigError, match="predict_step of Identity returned str"):
+        Predictions(tmp_path).on_predict_batch_end(None, torch.nn.Identity(), "a", {"key": ["1"]}, 0)

@@ -64,6 +64,14 @@ CASES = {
     "a config that is not YAML": (2, "broken.yaml", lambda t: ["--config", str(broken(t))]),
     "a mistyped key": (2, "did you mean", lambda t: ["--trainer.max_stepz", "3"]),
     "a mistyped class": (2, "did you mean", lambda t: [SOURCE, "mmfound.data.Shapess"]),
+    "a value that a constructor refuses": (
+        2,
+        "RandomResizedCrop: scale",
+        lambda t: [
+            "--data.train_image",
+            '{"class_path": "mmfound.data.RandomResizedCrop", "init_args": {"size": 8, "scale": [2, 3]}}',
+        ],
+    ),
     "CLIP's vocabulary missing": (
         2,
         "nowhere.txt.gz",

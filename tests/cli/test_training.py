@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
 from mmfound.runs import folder as run_folder
 
@@ -137,6 +138,7 @@ def test_scores_are_of_the_newest_checkpoint_and_join_the_summary(run, folder: P
         trained["metrics"]["val/loss"], rel=1e-6
     )
     assert run("predict", "--config", "toy/small")[0] == 0
+    assert load_file(folder / "runs/toy/small/predictions/rank_0.safetensors")["prediction"].shape == (32, 3)
 
 
 def test_named_checkpoint_is_used_and_a_missing_one_refused(run):

@@ -80,7 +80,7 @@ class Evaluations(Callback):
         metrics = self.evaluate(trainer, pl_module, "val")
         trainer.callback_metrics.update({name: torch.tensor(value) for name, value in metrics.items()})
         for logger in trainer.loggers:
-            logger.log_metrics(metrics, step=trainer.global_step)
+            logger.log_metrics(metrics, step=trainer.global_step - 1)  # where validations log
             logger.save()
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule, split: str) -> dict[str, float]:

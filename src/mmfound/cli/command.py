@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from mmfound.cli import install, report, start
 from mmfound.cli.arguments import Arguments
-from mmfound.cli.mistakes import first_cause
+from mmfound.cli.mistakes import refused
 from mmfound.cli.parser import MODE, RecipeParser
 from mmfound.errors import ConfigError
 from mmfound.evaluation.evaluator import Evaluator
@@ -104,13 +104,11 @@ class Cli(LightningCLI):
             raise Finished(report.finished(self.run_folder, self.steps_done, settings.trainer.max_steps))
 
     def instantiate_classes(self) -> None:
-        """As Lightning's; what a constructor raises comes without jsonargparse's listing of the configuration."""
+        """As Lightning's; a value that a constructor refuses comes without jsonargparse's listing of everything."""
         try:
             return super().instantiate_classes()
         except ValueError as error:
-            if not str(error).startswith(("Does not validate against", "Problem with given class_path")):
-                raise
-            cause = first_cause(error)
+            cause = refused(error)
         raise cause  # out here, so that it does not get the error around it as its context
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:

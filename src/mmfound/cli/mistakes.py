@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from mmfound.cli.plugins import short_names
 from mmfound.cli.suggest import did_you_mean, nearest
+from mmfound.errors import ConfigError
 
 PACKAGES = [f"mmfound.{name}" for name in ("tasks", "data", "models", "text", "evaluation", "callbacks", "optim")]
 
@@ -63,10 +64,10 @@ def _links(error: BaseException) -> Iterator[BaseException]:
         link = None if several else link.__cause__ or link.__context__
 
 
-def first_cause(error: BaseException) -> BaseException:
-    """What the error came from in the end."""
-    *_, last = _links(error)
-    return last
+def refused(error: ValueError) -> BaseException:
+    """What building the recipe's objects stumbled over: a value that a constructor refuses is the user's to mend."""
+    *_, cause = _links(error)
+    return ConfigError(f"{cause}{_line(cause)}") if isinstance(cause, ValueError) else cause
 
 
 def _locate(error: BaseException, options: set[str]) -> Place:

@@ -52,13 +52,13 @@ class Task(LightningModule):
         """Mean losses over the test source, logged as `test/*`."""
         self._log_mean_losses(batch, "test")
 
-    def predict_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, Any]:
-        """`key`, and what the task's abilities make of the batch: `image_embedding`, `text_embedding`, `logits`.
+    def predict_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, Tensor]:
+        """What the task's abilities make of the batch: `image_embedding`, `text_embedding`, `logits`.
 
         Raises:
             ConfigError: when it has none of these abilities.
         """
-        found: dict[str, Any] = {}
+        found: dict[str, Tensor] = {}
         if isinstance(self, EmbedsImages):
             found["image_embedding"] = self.embed_image(batch["image"])
         if isinstance(self, EmbedsText) and "tokens" in batch:
@@ -69,7 +69,7 @@ class Task(LightningModule):
             raise ConfigError(
                 f"{type(self).__name__} neither embeds nor classifies; give it a predict_step of its own."
             )
-        return {"key": batch["key"], **found}
+        return found
 
     def configure_optimizers(self) -> Any:
         """The optimiser and its schedule over all steps of the run."""
