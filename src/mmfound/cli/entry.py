@@ -3,6 +3,7 @@
 Codes: 0 done, 1 a bug of ours (traceback), 2 configuration, 3 data, 8 disk full, 130 interrupted from the keyboard.
 """
 
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -90,6 +91,9 @@ def _data(argv: list[str]) -> int:
 
 def _training(subcommand: str) -> Callable[[list[str]], int]:
     def run(argv: list[str]) -> int:
+        # OpenMP threads that spin between operations cost a sixth of the CPU time for nothing, and on a shared machine
+        # take the cores from one another. Read when torch is imported.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         from mmfound.cli.training import main
 
         return main(subcommand, argv)
