@@ -3,13 +3,17 @@
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from multiprocessing import forkserver
+from types import FrameType
 from typing import Any, Literal
 
 import torch
 from torch.utils.data import DataLoader
+
+_GRACE_S = 60.0  # for the main process to stop, after SIGTERM
 
 StartMethod = Literal["forkserver", "spawn", "fork"]
 
@@ -83,3 +87,19 @@ def _start(number: int) -> None:
     # The main process finishes its step and saves when it is interrupted or preempted; it needs its batches for that.
     for interruption in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(interruption, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _leave_later)  # Slurm sends it to every process of a job
+    threading.Thread(target=_leave_with_the_main_process, daemon=True).start()
+
+
+def _leave_later(number: int, frame: FrameType | None) -> None:
+    timer = threading.Timer(_GRACE_S, os._exit, (0,))
+    timer.daemon = True
+    timer.start()
+
+
+def _leave_with_the_main_process() -> None:
+    """torch watches the parent, which is the fork server, and that one lives as long as its workers do."""
+    main = multiprocessing.parent_process()
+    if main is not None:
+        main.join()
+        os._exit(1)
