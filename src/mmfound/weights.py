@@ -127,6 +127,15 @@ def describe(folder: Path | str) -> dict[str, Any]:
     return config
 
 
+def tensors(folder: Path | str) -> dict[str, Tensor]:
+    """All weights of an export, by name.
+
+    Raises:
+        DataError: when they are damaged.
+    """
+    return _read(Path(folder), "")
+
+
 def _stay(self: nn.Module, mode: bool = True) -> nn.Module:
     return self
 

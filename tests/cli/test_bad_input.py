@@ -19,6 +19,11 @@ def empty_tar(tmp_path: Path) -> Path:
     return tmp_path / "empty.tar"
 
 
+def empty(tmp_path: Path) -> Path:
+    (tmp_path / "empty").mkdir()
+    return tmp_path / "empty"
+
+
 def table(tmp_path: Path) -> Path:
     (tmp_path / "t.csv").write_text("picture,text\na.png,x\n")
     return tmp_path / "t.csv"
@@ -50,7 +55,7 @@ CASES = {
     "a folder without classes": (
         3,
         "no folders, so no classes",
-        lambda t: [SOURCE, "mmfound.data.ClassFolders", "--data.source.root", str(t)],
+        lambda t: [SOURCE, "mmfound.data.ClassFolders", "--data.source.root", str(empty(t))],
     ),
     "no captions": (
         3,

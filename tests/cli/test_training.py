@@ -156,6 +156,7 @@ def test_checkpoint_never_overrides_the_recipe(run, folder: Path):
     assert run(*FIT)[0] == 0
     path = folder / "runs/toy/small/checkpoints/step=00000004.ckpt"
     checkpoint = torch.load(path, weights_only=True)
+    path = folder / "changed.ckpt"
     torch.save({**checkpoint, "hyper_parameters": {"pair": {"tower": {"class_path": "toy.Tower"}}}}, path)
     code, _, _ = run(*FIT, "--trainer.max_steps", "5", "--ckpt_path", str(path))
     assert code == 0

@@ -1,6 +1,8 @@
 """What happens around a step, never in it."""
 
 from mmfound.callbacks.best_captions import BestCaptions
+from mmfound.callbacks.divergence import Divergence
+from mmfound.callbacks.ema import Ema
 from mmfound.callbacks.evaluations import Evaluations
 from mmfound.callbacks.export_weights import ExportWeights
 from mmfound.callbacks.hyperparameters import LogHyperparameters
@@ -8,9 +10,12 @@ from mmfound.callbacks.predictions import Predictions
 from mmfound.callbacks.progress import Progress
 from mmfound.callbacks.run_log import RunLog
 from mmfound.callbacks.step_seed import StepSeed
+from mmfound.callbacks.watchdog import Watchdog
 
 __all__ = [
     "BestCaptions",
+    "Divergence",
+    "Ema",
     "Evaluations",
     "ExportWeights",
     "LogHyperparameters",
@@ -18,4 +23,5 @@ __all__ = [
     "Progress",
     "RunLog",
     "StepSeed",
+    "Watchdog",
 ]

@@ -1,23 +1,33 @@
 """The one LightningCLI, over `Task` and `LightningDataModule`."""
 
+import os
 import pickle
 import shlex
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import yaml
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from mmfound.callbacks.divergence import Divergence, RolledBack
 from mmfound.cli import install, report, start
 from mmfound.cli.arguments import Arguments
+from mmfound.cli.entry import PARENT
 from mmfound.cli.mistakes import refused
 from mmfound.cli.parser import MODE, RecipeParser
-from mmfound.errors import ConfigError
+from mmfound.errors import ConfigError, DivergedError
 from mmfound.evaluation.evaluator import Evaluator
-from mmfound.runs import checkpoints, folder, summary
+from mmfound.runs import durable, folder, saved, summary
 from mmfound.runs.environment import as_json
+from mmfound.runs.initial import load_initial
+from mmfound.runs.lock import Lock
+from mmfound.runs.saved import Saving
+from mmfound.runs.signals import StopSignals
+from mmfound.runs.upkeep import Upkeep
 from mmfound.tasks.base import Task
 
 NOT_SAVED = ("config", "ckpt_path", "weights_only", "verbose", "return_predictions")
@@ -33,11 +43,15 @@ class Cli(LightningCLI):
     Args:
         subcommand: fit, validate, test or predict.
         arguments: the rest of the command line.
+        at_exit: what is to be undone in the end.
     """
 
-    def __init__(self, subcommand: str, arguments: Arguments) -> None:
+    def __init__(self, subcommand: str, arguments: Arguments, at_exit: ExitStack) -> None:
         self.chosen = subcommand
         self.arguments = arguments
+        self.at_exit = at_exit
+        self.signals = StopSignals()
+        self.keeps: Upkeep | None = None
         self.checkpoint: Path | None = None
         self.run_folder = Path()
         super().__init__(
@@ -63,6 +77,11 @@ class Cli(LightningCLI):
         """The recipe's keys beside Lightning's."""
         parser.add_argument("--evaluators", type=list[Evaluator], default=[], help="Run at every validation and test.")
         parser.add_argument("--run_dir", type=str | None, default=None, help="The run folder; runs/SYSTEM/RECIPE.")
+        parser.add_argument(
+            "--init_from", type=str | None, default=None, help="Weights to begin with: a run, a checkpoint, an export."
+        )
+        parser.add_class_arguments(Saving, "checkpoints", help="When to save, and what stays.")
+        parser.add_class_arguments(Divergence, "divergence", help="What to do about losses that are not finite.")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the arguments given, whatever the process's own are."""
@@ -87,7 +106,7 @@ class Cli(LightningCLI):
     @property
     def steps_done(self) -> int:
         """Optimiser steps of the checkpoint that the run goes on from."""
-        return (checkpoints.step_of(self.checkpoint) if self.checkpoint else None) or 0
+        return (saved.step_of(self.checkpoint) if self.checkpoint else None) or 0
 
     def before_instantiate_classes(self) -> None:
         """Everything that can fail before networks are built and data is opened."""
@@ -99,9 +118,22 @@ class Cli(LightningCLI):
         self.run_folder = start.choose_folder(self.arguments, settings.run_dir)
         settings.run_dir = str(self.run_folder)
         folder.check_space(self.run_folder)
+        if self._keeps_anything():
+            self.at_exit.enter_context(self.signals.installed())
+            self._own_folder()
         self.checkpoint = start.choose_checkpoint(self.chosen, self.run_folder, settings.ckpt_path, self.command)
         if self.chosen == "fit" and 0 < settings.trainer.max_steps <= self.steps_done:
             raise Finished(report.finished(self.run_folder, self.steps_done, settings.trainer.max_steps))
+
+    def _keeps_anything(self) -> bool:
+        return self.chosen == "fit" and not self.settings.trainer.fast_dev_run
+
+    @rank_zero_only
+    def _own_folder(self) -> None:
+        """Keep other processes out, and sweep away what killed ones have left."""
+        self.at_exit.callback(Lock(self.run_folder).acquire().release)
+        for path in durable.sweep(self.run_folder / saved.FOLDER):
+            say(f"removed {path}, which was never finished")
 
     def instantiate_classes(self) -> None:
         """As Lightning's; a value that a constructor refuses comes without jsonargparse's listing of everything."""
@@ -114,12 +146,15 @@ class Cli(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """With what every run gets."""
         built = self.config_init[self.chosen]
-        fits = self.chosen == "fit"
+        self.keeps = install.upkeep(built, self.run_folder, self.signals) if self._keeps_anything() else None
         logger = built["trainer"].get("logger")
-        kwargs["callbacks"] = install.callbacks(built, self.run_folder, self._seed(), self._resolved(), fits)
-        kwargs["logger"] = install.loggers(logger, self.run_folder, self.steps_done) if fits else False
+        kwargs["callbacks"] = install.callbacks(built, self.run_folder, self._seed(), self._resolved(), self.keeps)
+        kwargs["logger"] = install.loggers(logger, self.run_folder, self.steps_done) if self.chosen == "fit" else False
         kwargs["default_root_dir"] = str(self.run_folder)
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        if self.keeps is not None:
+            self.keeps.attach(trainer)
+        return trainer
 
     def _resolved(self) -> dict[str, Any]:
         """The whole recipe as plain values."""
@@ -142,7 +177,10 @@ class Cli(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         try:
-            super()._run_subcommand(subcommand)
+            if self.keeps is None:
+                super()._run_subcommand(subcommand)
+            else:
+                self._fit(self.keeps)
         except RuntimeError as error:
             if "Error(s) in loading state_dict" not in str(error):
                 raise
@@ -151,19 +189,57 @@ class Cli(LightningCLI):
                 f"checkpoint {self.checkpoint} does not fit this recipe's model: {first}; "
                 "name another --run_dir, or undo the change to the model"
             ) from error
+        except ValueError as error:
+            if "parameter group" not in str(error):
+                raise
+            raise ConfigError(
+                f"checkpoint {self.checkpoint} does not fit this recipe's optimiser: {error}; name another --run_dir, "
+                "or undo the change to the optimiser or to what is trained"
+            ) from error
         except pickle.UnpicklingError as error:
             raise ConfigError(
                 f"checkpoint {self.checkpoint} holds more than tensors and plain values, which could run code; "
                 "where you trust it, add --weights_only false"
             ) from error
 
-    def before_fit(self) -> None:
-        """Keep what the run is made of."""
-        if self.settings.trainer.fast_dev_run:
-            return
+    def _fit(self, keeps: Upkeep) -> None:
+        """Train until the end, going back as often as the recipe allows."""
         self._keep()
         if self.checkpoint is not None:
             say(f"going on from {self.checkpoint}")
+        elif self.settings.init_from is not None:
+            load_initial(self.model, Path(self.settings.init_from))
+            say(f"beginning with the weights of {self.settings.init_from}")
+        if _launches_ranks(self.trainer):
+            os.environ[PARENT] = str(os.getpid())
+        while True:
+            keeps.goes_on_from(self.checkpoint)
+            try:
+                self.trainer.fit(**self._prepare_subcommand_kwargs("fit"))
+                break
+            except RolledBack as back:
+                self._roll_back(back)
+        if keeps.stopping.ended_by is not None:
+            raise keeps.stopping.ended_by
+        say(report.after_fit(self.run_folder, self.command))
+
+    def _roll_back(self, back: RolledBack) -> None:
+        """Take up the newest checkpoint, and leave out what went wrong after it."""
+        self.trainer.strategy.barrier("rolled back")
+        self.checkpoint, _ = saved.newest_good(self.run_folder)
+        if self.checkpoint is None:
+            raise DivergedError(f"{back}, and there is no checkpoint yet to go back to. Lower the learning rate")
+        skip = getattr(self.datamodule, "skip", None)
+        if skip is None:
+            raise DivergedError(
+                f"{back}, and {type(self.datamodule).__name__} cannot leave samples out; use policy stop"
+            )
+        skip(back.position)
+        for logger in self.trainer.loggers:
+            rewind = getattr(logger, "rewind", None)
+            if rewind is not None:
+                rewind(self.steps_done)
+        say(f"{back}\nback to {self.checkpoint}; the batch at {back.position} is left out from now on")
 
     @rank_zero_only
     def _keep(self) -> None:
@@ -175,11 +251,6 @@ class Cli(LightningCLI):
                 say(f"changed since {last.name}: {line}")
         folder.keep_text(self.run_folder, "config.yaml", text)
         folder.keep_text(self.run_folder, "env.json", as_json())
-
-    def after_fit(self) -> None:
-        """Say how it ended."""
-        if not self.settings.trainer.fast_dev_run:
-            say(report.after_fit(self.run_folder, self.command))
 
     def after_validate(self) -> None:
         """Say and keep the scores."""
@@ -198,9 +269,17 @@ class Cli(LightningCLI):
         metrics = summary.numbers(self.trainer.callback_metrics)
         say(f"{self.checkpoint}:\n{report.table(metrics)}")
         assert self.checkpoint is not None
-        if self.checkpoint.parent == self.run_folder / checkpoints.FOLDER:
+        if self.checkpoint.parent == self.run_folder / saved.FOLDER:
             before = summary.read(self.run_folder)
             summary.write(self.run_folder, {**before, "metrics": {**before.get("metrics", {}), **metrics}})
+
+
+def _launches_ranks(trainer: Trainer) -> bool:
+    launcher = trainer.strategy.launcher
+    return (
+        isinstance(launcher, _SubprocessScriptLauncher)
+        and not launcher.cluster_environment.creates_processes_externally
+    )
 
 
 @rank_zero_only

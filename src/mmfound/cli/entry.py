@@ -1,8 +1,12 @@
 """Dispatch to a command, and the exit code of every way it can end.
 
-Codes: 0 done, 1 a bug of ours (traceback), 2 configuration, 3 data, 8 disk full, 130 interrupted from the keyboard.
+Codes: 0 done, 1 a bug of ours (traceback), 2 configuration, 3 data, 4 preempted, 5 diverged, 6 run folder in use,
+7 no checkpoint can be trusted, 8 disk full, 130 interrupted from the keyboard. A process that Lightning has started for
+another rank ends with 0 where all ranks agreed to end: Lightning kills the first rank when another ends with anything
+else.
 """
 
+import errno
 import os
 import sys
 import traceback
@@ -10,7 +14,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 import mmfound
 from mmfound.cli.suggest import did_you_mean
-from mmfound.errors import ConfigError, UserError
+from mmfound.errors import ConfigError, DiskFullError, RunEnded, UserError
+
+PARENT = "MMFOUND_PARENT"  # in the environment of the ranks that a process starts, its number
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 USAGE = """usage: mmfound COMMAND ...
 
@@ -116,9 +124,16 @@ def _ended_by(error: BaseException) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     mistake = next((link for link in chain if isinstance(link, UserError)), None)
+    if isinstance(mistake, RunEnded) and os.environ.get(PARENT) == str(os.getppid()):
+        return 0
     if mistake is not None:
         print(f"error: {_message(mistake)}", file=sys.stderr)
         return mistake.exit_code
+    full = next((link for link in chain if isinstance(link, OSError) and link.errno in _FULL), None)
+    if full is not None:
+        where = f" to write {full.filename}" if full.filename else ""
+        print(f"error: no room{where}: {full.strerror}; make some, and start the same command again", file=sys.stderr)
+        return DiskFullError.exit_code
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else int(error.code is not None)
     traceback.print_exception(error)

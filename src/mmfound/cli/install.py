@@ -12,6 +12,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from mmfound.abilities import EmbedsImagesAndText
 from mmfound.callbacks import (
     BestCaptions,
+    Ema,
     Evaluations,
     ExportWeights,
     LogHyperparameters,
@@ -22,10 +23,11 @@ from mmfound.callbacks import (
 )
 from mmfound.callbacks.export_weights import exported_name
 from mmfound.errors import ConfigError
-from mmfound.runs.checkpoints import Checkpoints
 from mmfound.runs.intervals import StepIntervals
 from mmfound.runs.metrics import MetricsCsv
+from mmfound.runs.signals import StopSignals
 from mmfound.runs.summary import Summary
+from mmfound.runs.upkeep import Upkeep
 
 CHECKPOINT_EVERY_N_STEPS = 500
 
@@ -38,8 +40,23 @@ TRAINER_DEFAULTS: dict[str, Any] = {
 }
 
 
+def upkeep(settings: Mapping[str, Any], run: Path, signals: StopSignals) -> Upkeep:
+    """What saves, stops and watches a fit.
+
+    Args:
+        settings: the recipe with its parts built.
+        run: the run folder.
+        signals: what asks the run to stop.
+    """
+    trainer = settings["trainer"]
+    interval = trainer.get("val_check_interval")
+    every = interval if isinstance(interval, int) else CHECKPOINT_EVERY_N_STEPS
+    saves = trainer.get("enable_checkpointing") is not False
+    return Upkeep.of(run, signals, settings["checkpoints"] if saves else None, settings["divergence"], every)
+
+
 def callbacks(
-    settings: Mapping[str, Any], run: Path, seed: int, config: Mapping[str, Any], fits: bool
+    settings: Mapping[str, Any], run: Path, seed: int, config: Mapping[str, Any], keeps: Upkeep | None
 ) -> list[Callback]:
     """Ours and then the recipe's own callbacks; one of the recipe's takes the place of ours of the same class.
 
@@ -48,35 +65,34 @@ def callbacks(
         run: the run folder.
         seed: the recipe's `seed_everything`.
         config: the resolved recipe.
-        fits: whether training is to come, which alone is saved and summed up.
+        keeps: what saves a fit; None where nothing is saved and summed up.
     """
     trainer = settings["trainer"]
     given = trainer.get("callbacks") or []
     given = list(given) if isinstance(given, (list, tuple)) else [given]
+    averages = [callback for callback in given if isinstance(callback, Ema)]  # evaluated, so before the evaluations
     predictions = Predictions(run / "predictions")  # silent in the other subcommands
     ours: list[Callback] = [StepSeed(seed), Evaluations(settings["evaluators"]), predictions]
     if trainer.get("enable_progress_bar") is not False:
         ours.append(Progress())
-    if fits and not trainer.get("fast_dev_run"):
-        ours += _kept(settings, run, config)
+    if keeps is not None:
+        ours = [*keeps.callbacks, *ours, *_kept(settings, run, config, keeps)]
     kinds = {type(callback) for callback in given}
-    return [*(callback for callback in ours if type(callback) not in kinds), *given]
+    rest = [callback for callback in given if callback not in averages]
+    return [*averages, *(callback for callback in ours if type(callback) not in kinds), *rest]
 
 
-def _kept(settings: Mapping[str, Any], run: Path, config: Mapping[str, Any]) -> list[Callback]:
+def _kept(settings: Mapping[str, Any], run: Path, config: Mapping[str, Any], keeps: Upkeep) -> list[Callback]:
     """What leaves something in the run folder."""
-    trainer, data = settings["trainer"], settings["data"]
-    task, log = settings["model"], RunLog()
-    kept = [StepIntervals(), log, LogHyperparameters(config), Summary(run, log.totals)]
+    data, task, log = settings["data"], settings["model"], RunLog()
+    summary = Summary(run, log.totals, lambda: keeps.stopping.ended_by)
+    kept = [StepIntervals(), log, LogHyperparameters(config), summary]
     with suppress(ConfigError):  # a task of several modules names the one to export, or exports none
         exported_name(task)
         kept.append(ExportWeights(config["model"]))
     has_texts = getattr(data, "tokenizer", None) is not None and getattr(data, "val_source", None) is not None
     if has_texts and isinstance(task, EmbedsImagesAndText):
         kept.append(BestCaptions())
-    if trainer.get("enable_checkpointing") is not False:
-        interval = trainer.get("val_check_interval")
-        kept.append(Checkpoints(run, interval if isinstance(interval, int) else CHECKPOINT_EVERY_N_STEPS))
     return kept
 
 
@@ -102,6 +118,12 @@ class Events(TensorBoardLogger):
     def __init__(self, run: Path, steps_done: int = 0) -> None:
         purge: dict[str, Any] = {"purge_step": steps_done} if steps_done else {}
         super().__init__(str(run), name="", version="", default_hp_metric=False, **purge)
+
+    def rewind(self, steps_done: int) -> None:
+        """Hide what was logged after a step that the run goes back to."""
+        self.finalize("failed")
+        self._experiment = None
+        self._kwargs["purge_step"] = steps_done
 
     @rank_zero_only
     def save(self) -> None:

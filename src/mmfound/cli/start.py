@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+
 from mmfound.cli.arguments import Arguments
-from mmfound.errors import ConfigError
-from mmfound.runs import checkpoints, folder
+from mmfound.errors import CheckpointError, ConfigError
+from mmfound.runs import durable, folder, saved
 
 
 def choose_folder(arguments: Arguments, run_dir: str | None) -> Path:
@@ -31,8 +33,9 @@ def choose_checkpoint(subcommand: str, run: Path, given: str | Path | None, comm
 
     Raises:
         ConfigError: when there are no weights, or none where they were said to be.
+        CheckpointError: when there are, and they are damaged.
     """
-    newest = checkpoints.newest(run)
+    newest = _newest_good(run) if given is None else saved.newest(run)
     if given is None:
         if newest is None and subcommand != "fit":
             raise ConfigError(
@@ -41,11 +44,32 @@ def choose_checkpoint(subcommand: str, run: Path, given: str | Path | None, comm
             )
         return newest
     if str(given).lower() != "none":
-        if not Path(given).exists():
-            raise ConfigError(f"no checkpoint {str(given)!r}; --ckpt_path takes a file or folder that exists")
-        return Path(given)
+        return _given(subcommand, Path(given), newest)
     if subcommand != "fit":
         raise ConfigError(f"--ckpt_path none: {subcommand} needs weights")
     if newest is not None:
         raise ConfigError(f"--ckpt_path none needs an empty run folder, and {newest} is there; name another --run_dir")
     return None
+
+
+def _newest_good(run: Path) -> Path | None:
+    good, damaged = saved.newest_good(run)
+    for line in damaged:
+        rank_zero_warn(f"damaged and left out: {run / saved.FOLDER}/{line}")
+    return good
+
+
+def _given(subcommand: str, path: Path, newest: Path | None) -> Path:
+    if not path.exists():
+        raise ConfigError(f"no checkpoint {str(path)!r}; --ckpt_path takes a file or folder that exists")
+    reason = durable.damage(path) if durable.manifest(path) else None
+    if reason is not None:
+        raise CheckpointError(f"checkpoint {path}: {reason}; name another")
+    step, last = saved.step_of(path), saved.step_of(newest) if newest else None
+    same_run = newest is not None and path.parent.resolve() == newest.parent.resolve()
+    if subcommand == "fit" and same_run and step is not None and last is not None and step < last:
+        raise ConfigError(
+            f"--ckpt_path {path} is older than {newest}, which the run would overtake again; "
+            "name another --run_dir to branch off, or move the newer ones away"
+        )
+    return path

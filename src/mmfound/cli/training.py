@@ -4,6 +4,7 @@ import logging
 import signal
 import sys
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
 
 from jsonargparse._deprecated import JsonargparseDeprecationWarning
@@ -22,10 +23,10 @@ def main(subcommand: str, argv: list[str]) -> int:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     on_interrupt = signal.getsignal(signal.SIGINT)  # Lightning leaves it ignored
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), ExitStack() as at_exit:
         _quiet()
         try:
-            Cli(subcommand, arguments)
+            Cli(subcommand, arguments, at_exit)
         except Finished as done:
             say(str(done))
         finally:

@@ -1,7 +1,7 @@
 """The one DataModule: sources in, batches of `mmfound.batch` out."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -97,6 +97,8 @@ class ImageTextData(LightningDataModule):
         self._eval_prepare = Prepare(eval_image or CenterCrop(size), **limits)
         self._workers = (workers, start_method, prefetch)
         self.train_loader: TrainLoader | None = None
+        self.between_eval_batches: Callable[[], None] | None = None  # called by all ranks equally often
+        self._skipped: set[int] = set()
         self._pass_loaders: list[PassLoader] = []
 
     def prepare_data(self) -> None:
@@ -136,8 +138,13 @@ class ImageTextData(LightningDataModule):
             workers=self._worker_pool(),
             bad=BadReads(self.max_bad_fraction),
             identity={"seed": seed, "order": repr(self.order), "source": self.source.fingerprint()},
+            skipped=self._skipped,
         )
         return self.train_loader
+
+    def skip(self, position: int) -> None:
+        """Leave out the global batch that starts at this position of the stream, from the next start of training on."""
+        self._skipped.add(position)
 
     def val_dataloader(self) -> PassLoader | NoBatches:
         """One pass over `val_source`; no batch without one."""
@@ -170,9 +177,12 @@ class ImageTextData(LightningDataModule):
         workers = self._worker_pool() if len(sampler.indices) >= _WORTH_WORKERS else Workers(0)
         reader = ListReader(self._eval_prepare, self.tokenizer, source)
         loader = PassLoader(reader, sampler, workers=workers, bad=BadReads(self.max_bad_fraction), keep=False)
-        for batch in loader:
+        common = len(source) // plan.world // sampler.batch_size  # batches that every rank has
+        for number, batch in enumerate(loader):
             moved = {name: _moved(value, torch.device(device)) for name, value in batch.items()}
             yield image_float(moved)
+            if self.between_eval_batches is not None and number < common:
+                self.between_eval_batches()
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """Make the picture float32 in [0, 1], on the device."""

@@ -3,7 +3,7 @@
 Neither is a DataLoader: Lightning would give a DataLoader a sampler of its own.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from time import perf_counter
 from typing import Any
 
@@ -30,6 +30,7 @@ class TrainLoader:
         workers: what makes them.
         bad: counts the failed reads.
         identity: without which the position means nothing (seed, order, source), by name.
+        skipped: positions of global batches to leave out, beside those that a state says.
 
     Raises:
         ConfigError: when a batch is larger than the data.
@@ -49,8 +50,10 @@ class TrainLoader:
         workers: Workers,
         bad: BadReads,
         identity: Mapping[str, Any],
+        skipped: Iterable[int] = (),
     ) -> None:
         self.plan = plan
+        self.skipped = set(skipped)
         self.bad = bad
         self.position = 0
         self.waited_s = 0.0
@@ -72,14 +75,20 @@ class TrainLoader:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """The rest of the pass that the position lies in; all of it at its start. Workers start at once."""
         if self._batches is None:
-            sampler = StreamSampler(self._stream, self.plan, self.position)
+            sampler = StreamSampler(self._stream, self.plan, self.position, frozenset(self.skipped))
             self._batches = iter(self.workers.loader(self._reader, sampler, keep=False))
             self.first_batch_s = None
         return self._rest_of_pass()
 
     def state_dict(self) -> dict[str, Any]:
         """The position and what it belongs to."""
-        return {"position": self.position, "global_batch_size": self.plan.global_batch_size, **self._identity}
+        size = self.plan.global_batch_size
+        return {
+            "position": self.position,
+            "global_batch_size": size,
+            "skipped": sorted(self.skipped),
+            **self._identity,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where a state was taken.
@@ -98,6 +107,8 @@ class TrainLoader:
                     "its position means nothing now. Put it back, or begin a new run from the weights (init_from)."
                 )
         self.close()
+        if state["global_batch_size"] == self.plan.global_batch_size:
+            self.skipped |= set(state.get("skipped", ()))
         self.position = self._converted(state["position"], state["global_batch_size"])
 
     def close(self) -> None:
@@ -107,10 +118,16 @@ class TrainLoader:
 
     def _rest_of_pass(self) -> Iterator[dict[str, Any]]:
         end = (self.position // self._pass_length + 1) * self._pass_length
-        while self.position < end:
+        while self._past_skipped() < end:
             batch = self._next()
             self.position += self.plan.span  # counted when handed out: workers are ahead of this
             yield batch
+
+    def _past_skipped(self) -> int:
+        """Move on to a batch that is not left out."""
+        while self.position in self.skipped:
+            self.position += self.plan.global_batch_size
+        return self.position
 
     def _next(self) -> dict[str, Any]:
         if self._batches is None:

@@ -1,6 +1,6 @@
 """Global batches, cut into the micro-batches of every process."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,17 +72,21 @@ class StreamSampler:
         stream: all samples.
         plan: this rank's part.
         start: position of the first micro-batch, a multiple of `plan.span`.
+        skipped: positions of global batches to leave out.
     """
 
-    def __init__(self, stream: Stream, plan: BatchPlan, start: int) -> None:
+    def __init__(self, stream: Stream, plan: BatchPlan, start: int, skipped: Collection[int] = ()) -> None:
         self.stream = stream
         self.plan = plan
         self.start = start
+        self.skipped = skipped
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """[micro_batch_size, 3] draws, without end."""
         position = self.start
         while True:
+            while position in self.skipped:
+                position += self.plan.global_batch_size
             yield self.stream.draws(*self.plan.share(position))
             position += self.plan.span
 

@@ -10,6 +10,8 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from mmfound.runs.durable import sync
+
 NAME = "metrics.csv"
 
 
@@ -62,6 +64,16 @@ class MetricsCsv(Logger):
             self._rewrite(self._columns + new, self._rows())
         with open(self.folder / NAME, "a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, self._columns, lineterminator="\n").writerow(row)
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Make the rows so far survive a power cut."""
+        if self._columns is not None:
+            sync(self.folder / NAME)
+
+    def rewind(self, steps_done: int) -> None:
+        """Drop the rows of steps that are done again."""
+        self.steps_done, self._columns = steps_done, None
 
     def _open(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

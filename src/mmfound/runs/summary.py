@@ -9,6 +9,8 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from mmfound.errors import Interrupted, Preempted, UserError
+
 NAME = "summary.json"
 
 
@@ -41,32 +43,49 @@ class Summary(Callback):
     Args:
         run: the run folder.
         totals: steps, samples, seconds, samples_per_second and data_wait_share when called, as `RunLog.totals`.
+        ended_by: what stopped training before its last step, when called after the end.
     """
 
-    def __init__(self, run: Path, totals: Callable[[], Mapping[str, float]]) -> None:
+    def __init__(
+        self,
+        run: Path,
+        totals: Callable[[], Mapping[str, float]],
+        ended_by: Callable[[], UserError | None] = lambda: None,
+    ) -> None:
         self.run = run
         self.totals = totals
+        self.ended_by = ended_by
         self._started = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """From here on there is something to sum up."""
+        """From here on there is something to sum up; a killed run leaves this."""
         self._started = True
+        if trainer.is_global_zero:
+            write(self.run, {**read(self.run), "exit_reason": "running", "exit_code": None})
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Training ended by itself."""
+        """Training ended by itself, or was asked to."""
+        error = self.ended_by()
+        if error is not None:
+            self._write(trainer, _reason(error), error.exit_code)
+            return
         reached = 0 < trainer.max_steps <= trainer.global_step
-        self._write(trainer, "max_steps" if reached else "stopped" if trainer.should_stop else "max_epochs")
+        self._write(trainer, "max_steps" if reached else "stopped" if trainer.should_stop else "max_epochs", 0)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Training was broken off."""
-        kind = type(exception).__name__
-        first = str(exception).splitlines()[0] if str(exception) else ""
-        reason = "interrupted" if isinstance(exception, KeyboardInterrupt) else f"{kind}: {first}"
-        self._write(trainer, reason)
+        self._write(trainer, _reason(exception), exception.exit_code if isinstance(exception, UserError) else 1)
 
-    def _write(self, trainer: Trainer, reason: str) -> None:
+    def _write(self, trainer: Trainer, reason: str, code: int) -> None:
         if not trainer.is_global_zero or not self._started:
             return
-        ended = {"metrics": numbers(trainer.callback_metrics), "steps": trainer.global_step, "exit_reason": reason}
+        ended = {"metrics": numbers(trainer.callback_metrics), "steps": trainer.global_step}
         totals = {name: round(value, 4) for name, value in self.totals().items() if name != "steps"}
-        write(self.run, {**read(self.run), **ended, **totals})
+        write(self.run, {**read(self.run), **ended, "exit_reason": reason, "exit_code": code, **totals})
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, (KeyboardInterrupt, Interrupted)):
+        return "interrupted"
+    first = str(error).splitlines()[0] if str(error) else ""
+    return f"preempted: {first}" if isinstance(error, Preempted) else f"{type(error).__name__}: {first}"

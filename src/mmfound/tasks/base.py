@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mmfound.abilities import Classifies, EmbedsImages, EmbedsText
 from mmfound.batch import ImageTextBatch
+from mmfound.callbacks.ema import average_in
 from mmfound.errors import ConfigError
 from mmfound.optim import Optim
 
@@ -74,6 +75,11 @@ class Task(LightningModule):
     def configure_optimizers(self) -> Any:
         """The optimiser and its schedule over all steps of the run."""
         return self.optim.build(self, int(self.trainer.estimated_stepping_batches))
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Outside of training, the average of the weights is what is scored, where a run keeps one."""
+        if self._trainer is not None and self.trainer.state.fn != "fit":
+            checkpoint["state_dict"].update(average_in(checkpoint))
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """One optimiser step, then the bounds."""

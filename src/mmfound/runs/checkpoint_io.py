@@ -1,0 +1,159 @@
+"""Checkpoints to disk: copied on the training thread, written and proved on another."""
+
+import shutil
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import CheckpointIO
+from torch import Tensor
+
+from mmfound.errors import CheckpointError, ConfigError, DiskFullError
+from mmfound.runs import durable
+
+FACTS = "mmfound"  # key in a checkpoint of what its manifest repeats
+_SPARE_BYTES = 16 * 2**20  # for what is not tensors, and for logs
+
+
+class DurableIO(CheckpointIO):
+    """Writes checkpoints that are whole or absent, off the training thread, one at a time.
+
+    `save_checkpoint` copies the tensors and returns; a checkpoint gets its name when `publish` has been called. What a
+    write met is raised at the next save or at `wait`.
+    """
+
+    def __init__(self) -> None:
+        self.on_published: Callable[[Path], None] = lambda path: None  # called by the writing thread
+        self._thread: threading.Thread | None = None
+        self._error: Exception | None = None
+        self._go = threading.Event()  # set when the checkpoint in the making may get its name
+        self._dropped = False
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Copy, and begin to write.
+
+        Raises:
+            DiskFullError: when the disk has no room for it.
+        """
+        path = Path(path)
+        self.wait()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        copied, size = snapshot(checkpoint)
+        _check_room(path, size)
+        self._go.clear()
+        self._dropped = False
+        self._thread = threading.Thread(target=self._write, args=(copied, path), name="checkpoint")
+        self._thread.start()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a checkpoint in the making waits for `publish`."""
+        return self._thread is not None and not self._go.is_set()
+
+    def publish(self) -> None:
+        """Let the checkpoint in the making get its name: the log of its step is written."""
+        self._go.set()
+
+    def drop(self) -> None:
+        """Forget the checkpoint in the making if it has no name yet."""
+        self._dropped = True
+        self._go.set()
+
+    def wait(self) -> None:
+        """Wait for the checkpoint in the making, which is published.
+
+        Raises:
+            Exception: what writing it met.
+        """
+        self.publish()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
+        """Read, on the CPU.
+
+        Raises:
+            CheckpointError: when the file cannot be read.
+            ConfigError: when it would have to run code.
+        """
+        try:
+            return torch.load(path, map_location="cpu", weights_only=weights_only is not False)
+        except UnpicklingError as error:
+            raise ConfigError(
+                f"checkpoint {path} holds more than tensors and plain values, which could run code; where you trust "
+                "it, add --weights_only false"
+            ) from error
+        except (RuntimeError, EOFError, OSError) as error:
+            first = str(error).splitlines()[0]
+            raise CheckpointError(f"checkpoint {path} cannot be read: {first}; name another one") from error
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Remove a checkpoint and its manifest."""
+        durable.remove(Path(path))
+
+    def teardown(self) -> None:
+        """Leave no thread behind; a checkpoint in the making that training did not get to publish is dropped."""
+        if not self._go.is_set():
+            self.drop()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _write(self, checkpoint: Mapping[str, Any], path: Path) -> None:
+        try:
+            facts = checkpoint.get(FACTS, {})
+            durable.write(path, lambda file: torch.save(checkpoint, file), facts, self._wait_for_go)
+            self.on_published(path)
+        except _Dropped:
+            pass
+        except Exception as error:  # noqa: BLE001 - raised on the training thread
+            self._error = error
+
+    def _wait_for_go(self) -> None:
+        self._go.wait()
+        if self._dropped:
+            raise _Dropped
+
+
+class _Dropped(Exception):  # noqa: N818 - not an error
+    """The checkpoint in the making is not wanted any more."""
+
+
+def snapshot(value: Any) -> tuple[Any, int]:
+    """A copy of nested containers with all tensors on the CPU, which training does not touch, and their bytes.
+
+    Tensors that are the same memory stay one.
+    """
+    copies: dict[tuple, Tensor] = {}
+
+    def copy(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            key = (value.device, value.data_ptr(), value.dtype, tuple(value.shape), value.stride())
+            if not value.numel() or key not in copies:
+                copies[key] = value.detach().to("cpu", copy=True)
+            return copies[key]
+        if isinstance(value, dict):
+            fresh = type(value)() if type(value) is not dict else {}
+            fresh.update((name, copy(inner)) for name, inner in value.items())
+            return fresh
+        if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
+            return type(value)(copy(inner) for inner in value)
+        return value
+
+    return copy(value), sum(tensor.numel() * tensor.element_size() for tensor in copies.values())
+
+
+def _check_room(path: Path, size: int) -> None:
+    free = shutil.disk_usage(path.parent).free
+    if free < size + _SPARE_BYTES:
+        raise DiskFullError(
+            f"no room for the checkpoint {path}: it takes {size / 2**20:.0f} MB and {free / 2**20:.0f} MB are free; "
+            "what was saved before is untouched. Make some, and start the same command again"
+        )

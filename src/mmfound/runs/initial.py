@@ -1,0 +1,67 @@
+"""Weights to begin a new run with, from an earlier one."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from mmfound import weights
+from mmfound.callbacks.ema import average_in
+from mmfound.callbacks.export_weights import exported_name
+from mmfound.errors import ConfigError
+from mmfound.runs import saved
+from mmfound.runs.checkpoint_io import DurableIO
+
+
+def load_initial(task: nn.Module, path: Path) -> None:
+    """Load the weights of a run folder, a checkpoint or an export into a task; nothing else of it.
+
+    Args:
+        task: of which every weight must be there, in its shape.
+        path: a run folder (its newest good checkpoint), a `.ckpt` file (its average, where it has one to evaluate
+            with), or an export.
+
+    Raises:
+        ConfigError: when there is no such thing, or it does not fit.
+        CheckpointError: when it is damaged.
+    """
+    if not path.exists():
+        raise ConfigError(f"init_from: there is no {path}; it takes a run folder, a checkpoint, or an export")
+    if (path / weights.CONFIG).is_file():
+        module, found = getattr(task, exported_name(task)), weights.tensors(path)
+    else:
+        module, found = task, _of_checkpoint(path)
+    own = module.state_dict()
+    found = {name: _like(value, own.get(name)) for name, value in found.items()}
+    _check(own, found, path)
+    module.load_state_dict(found)
+
+
+def _of_checkpoint(path: Path) -> dict[str, Tensor]:
+    chosen: Path | None = path
+    if path.is_dir():
+        chosen, _ = saved.newest_good(path)
+    if chosen is None:
+        raise ConfigError(f"init_from: {path} has no checkpoint and is no export")
+    checkpoint = DurableIO().load_checkpoint(chosen)
+    if "state_dict" not in checkpoint:
+        raise ConfigError(f"init_from: {chosen} holds no state_dict, but {', '.join(list(checkpoint)[:5])}")
+    return {**checkpoint["state_dict"], **average_in(checkpoint)}
+
+
+def _like(value: Tensor, own: Tensor | None) -> Tensor:
+    """Exports hold the temperature without dimensions."""
+    return value.reshape(own.shape) if own is not None and value.numel() == own.numel() == 1 else value
+
+
+def _check(own: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path) -> None:
+    missing, extra = sorted(own.keys() - found.keys()), sorted(found.keys() - own.keys())
+    unlike = sorted(name for name in own.keys() & found.keys() if own[name].shape != found[name].shape)
+    problems = [f"it lacks {missing[0]}"] if missing else []
+    problems += [f"it has {extra[0]}, which the model has not"] if extra else []
+    problems += [f"{unlike[0]} is {list(found[unlike[0]].shape)}, not {list(own[unlike[0]].shape)}"] if unlike else []
+    if problems:
+        raise ConfigError(
+            f"init_from: {path} does not fit this recipe's model: {'; '.join(problems)} ({len(missing)} missing, "
+            f"{len(extra)} too many, {len(unlike)} of another shape)"
+        )

@@ -1,0 +1,46 @@
+"""Makes a changed learning rate count when a run goes on."""
+
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.optim.lr_scheduler import LambdaLR
+
+_STATE = ("params", "lr")  # the rate is the schedule's to say
+
+
+class RecipeWins(Callback):
+    """Takes an optimiser's settings from the recipe where torch takes them from the checkpoint.
+
+    A checkpoint holds learning rate, betas and weight decay beside the moments, and restoring the moments would put the
+    old settings back without a word.
+    """
+
+    def __init__(self) -> None:
+        self._built: list[list[dict[str, Any]]] = []
+        self._base: list[list[Any]] = []
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note what the recipe has built, before the checkpoint's state is restored."""
+        self._built = [[_settings(group) for group in optimizer.param_groups] for optimizer in trainer.optimizers]
+        self._base = [list(found.base_lrs) for found in _schedules(trainer)]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put it back."""
+        for optimizer, built in zip(trainer.optimizers, self._built, strict=True):
+            for group, settings in zip(optimizer.param_groups, built, strict=True):
+                group.update(settings)
+        for schedule, base in zip(_schedules(trainer), self._base, strict=True):
+            schedule.base_lrs = base
+            rates = [peak * factor(schedule.last_epoch) for peak, factor in zip(base, schedule.lr_lambdas, strict=True)]
+            for group, rate in zip(schedule.optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate
+            schedule._last_lr = rates
+
+
+def _settings(group: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in group.items() if name not in _STATE}
+
+
+def _schedules(trainer: Trainer) -> list[LambdaLR]:
+    found = [config.scheduler for config in trainer.lr_scheduler_configs]
+    return [schedule for schedule in found if isinstance(schedule, LambdaLR)]

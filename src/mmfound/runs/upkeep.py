@@ -1,0 +1,70 @@
+"""What keeps a run alive and whole: put together once, used by the command line."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from mmfound.callbacks.divergence import Divergence
+from mmfound.callbacks.watchdog import Watchdog
+from mmfound.runs.agreement import Agreement
+from mmfound.runs.checkpoint_io import DurableIO
+from mmfound.runs.checkpoints import Checkpoints
+from mmfound.runs.recipe_wins import RecipeWins
+from mmfound.runs.saved import Saving
+from mmfound.runs.signals import StopSignals
+from mmfound.runs.stopping import Stopping
+
+
+@dataclass(frozen=True)
+class Upkeep:
+    """The callbacks of one fit that belong together; those in `callbacks` are in the order in which they must act."""
+
+    agreement: Agreement
+    divergence: Divergence
+    stopping: Stopping
+    checkpoints: Checkpoints | None
+    watchdog: Watchdog
+    io: DurableIO
+
+    @classmethod
+    def of(
+        cls, run: Path, signals: StopSignals, saving: Saving | None, divergence: Divergence, every_n_steps: int
+    ) -> "Upkeep":
+        """Put together.
+
+        Args:
+            run: the run folder.
+            signals: what asks the run to stop.
+            saving: when to save; None for a run that saves nothing.
+            divergence: what to do about losses that are not finite.
+            every_n_steps: between two checkpoints where `saving` does not say.
+        """
+        agreement = Agreement()
+        checkpoints = None if saving is None else Checkpoints(run, saving, agreement, divergence, every_n_steps)
+        stopping = Stopping(signals, agreement, checkpoints)
+        return cls(agreement, divergence, stopping, checkpoints, Watchdog(run), DurableIO())
+
+    @property
+    def callbacks(self) -> list[Callback]:
+        """Lightning moves `checkpoints` behind all others."""
+        found = [RecipeWins(), self.agreement, self.divergence, self.stopping, self.watchdog, self.checkpoints]
+        return [callback for callback in found if callback is not None]
+
+    def goes_on_from(self, checkpoint: Path | None) -> None:
+        """Say which checkpoint this rank has found, for the ranks to compare."""
+        if self.checkpoints is not None:
+            self.checkpoints.found = checkpoint
+
+    def attach(self, trainer: Trainer) -> None:
+        """Let the trainer write checkpoints our way, where its strategy leaves the writing to others.
+
+        Lightning's handlers would save wherever a signal finds the process, and exchange messages with other ranks from
+        within the handler.
+        """
+        trainer._signal_connector.register_signal_handlers = lambda: None
+        with suppress(MisconfigurationException, NotImplementedError):
+            if trainer.strategy.checkpoint_io is not None:
+                trainer.strategy.checkpoint_io = self.io

@@ -1,0 +1,74 @@
+"""One process per run folder; dead owners do not count."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmfound.errors import LockedError
+from mmfound.runs.lock import NAME, Lock, read
+
+
+def owned_by(run: Path, **changes: Any) -> Path:
+    """A lock of an owner who differs from this process in `changes`."""
+    lock = Lock(run).acquire()
+    owner = read(lock.path)
+    lock.release()
+    (run / NAME).write_text(json.dumps({**owner, **changes}))
+    return run / NAME
+
+
+def test_the_owner_is_named_and_the_lock_given_back(tmp_path: Path):
+    lock = Lock(tmp_path / "run").acquire()
+    with pytest.raises(LockedError, match=rf"in use by process {os.getpid()} on .* since .*--run_dir"):
+        Lock(tmp_path / "run").acquire()
+    lock.release()
+    Lock(tmp_path / "run").acquire().release()
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_process_that_has_ended_is_no_owner(tmp_path: Path):
+    done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    owned_by(tmp_path, pid=int(done.stdout), started="1")
+    Lock(tmp_path).acquire().release()
+
+
+def test_a_number_that_another_process_has_now_is_no_owner(tmp_path: Path):
+    owned_by(tmp_path, started="1")
+    Lock(tmp_path).acquire().release()
+
+
+def test_another_host_counts_until_it_has_been_silent(tmp_path: Path):
+    path = owned_by(tmp_path, host="elsewhere", pid=1)
+    with pytest.raises(LockedError, match="elsewhere"):
+        Lock(tmp_path).acquire()
+    silent = time.time() - 200
+    os.utime(path, (silent, silent))
+    Lock(tmp_path).acquire().release()
+
+
+def test_an_earlier_start_of_the_same_job_is_no_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    owned_by(tmp_path, host="elsewhere")
+    Lock(tmp_path).acquire().release()
+    owned_by(tmp_path, host="elsewhere", job="8")
+    with pytest.raises(LockedError):
+        Lock(tmp_path).acquire()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
+def test_a_damaged_lock_is_taken_over(content: str, tmp_path: Path):
+    (tmp_path / NAME).write_text(content)
+    Lock(tmp_path).acquire().release()
+
+
+def test_releasing_leaves_the_lock_of_another(tmp_path: Path):
+    lock = Lock(tmp_path).acquire()
+    (tmp_path / NAME).write_text(json.dumps({**read(lock.path), "pid": 1}))
+    lock.release()
+    assert (tmp_path / NAME).exists()
