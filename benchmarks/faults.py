@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "resume")]
 
 import mmfound.cli.training  # noqa: E402,F401 - what forked runs need
+from benchmarks import hostile  # noqa: E402
 from mmfound.cli import main  # noqa: E402
 from mmfound.runs import durable, saved  # noqa: E402
 from tests.resume import drill  # noqa: E402
@@ -195,6 +196,32 @@ def damaged(d: Drill, source: Path, tally: Tally) -> None:
     shutil.rmtree(run)
 
 
+def poisoned(d: Drill, tally: Tally) -> None:
+    """A batch at a random step makes the loss NaN: each policy does what it says, and no checkpoint has a NaN."""
+    run, policy = d.fresh(), d.random.choice(("stop", "skip", "rollback"))
+    place = "--model.init_args.encoder.image_tower.init_args.after"
+    options = [*d.options(1), "--divergence.policy", policy, place, str(d.random.randint(2, 14))]
+    code = Started(run, options, ["poison.yaml"]).wait()
+    tally["runs"] += 1
+    tally[policy] += 1
+    tally["ended as said"] += code == (5 if policy == "stop" else 0)
+    tally["checkpoints finite"] += all(drill.is_finite(path) for path in saved.by_step(run).values())
+    shutil.rmtree(run)
+
+
+def hostile_files(d: Drill, tally: Tally) -> None:
+    """Code in checkpoints, exports and shards."""
+    for kind, mark, use, resumed in hostile.attempts(d.whole((), 1)[0], d.folder):
+        if resumed is not None:
+            more = ["--trainer.max_steps", "15"]
+            tally["refused"] += Started(Path(resumed[0]), [*d.options(1), *more]).wait() == 2
+        else:
+            tally["refused"] += hostile.refused(use)
+        tally["runs"] += 1
+        tally[kind] += 1
+        tally["executed"] += mark.exists()
+
+
 def table(rows: dict[str, Tally]) -> str:
     """Markdown."""
     lines = ["| fault | runs | |", "|---|---|---|"]
@@ -223,6 +250,8 @@ def run_all(arguments: argparse.Namespace, folder: Path) -> dict[str, Tally]:
     repeat("SIGTERM or SIGUSR1", arguments.signals, lambda n, t: signalled(d, asks[n % 2], 1, n < shell // 4, t))
     source = d.whole((), 1)[0]
     repeat("truncation or bit flip", arguments.damages, lambda n, t: damaged(d, source, t))
+    repeat("NaN in a batch", arguments.poisons, lambda n, t: poisoned(d, t))
+    repeat("code in a file", int(arguments.hostile), lambda n, t: hostile_files(d, t))
     if arguments.full_disks:
         disk = folder / "disk"
         disk.mkdir()
@@ -242,6 +271,10 @@ if __name__ == "__main__":
     parser.add_argument("--from-shell", type=int, default=20, help="of the kills of one rank")
     parser.add_argument("--signals", type=int, default=100)
     parser.add_argument("--damages", type=int, default=200)
+    parser.add_argument("--poisons", type=int, default=40)
+    parser.add_argument("--hostile", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--full-disks", type=int, default=0, help="needs the right to mount a tmpfs")
-    with tempfile.TemporaryDirectory() as made:
-        print(table(run_all(parser.parse_args(), Path(made))))
+    parser.add_argument("--folder", type=Path, help="of the runs; TMPDIR may then be on another file system")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=given.folder) as made:
+        print(table(run_all(given, Path(made))))

@@ -49,7 +49,7 @@ def test_the_last_step_is_evaluated_when_no_validation_falls_on_it(tmp_path: Pat
     assert float(trainer.callback_metrics["val/notes_calls"]) == 2
     table = (tmp_path / "metrics.csv").read_text().splitlines()
     last = dict(zip(table[0].split(","), table[-1].split(","), strict=True))
-    assert (last["step"], float(last["val/notes_calls"])) == ("4", 2.0)  # where validations log, counted from 0
+    assert (last["step"], float(last["val/notes_calls"])) == ("5", 2.0)
 
 
 @pytest.mark.parametrize("seeded", [True, False])

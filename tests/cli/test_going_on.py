@@ -1,6 +1,7 @@
 """What a start finds in the run folder: damage, another owner, another recipe, weights to begin with."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,16 @@ def test_init_from_names_what_does_not_fit(run, folder: Path):
 def test_the_summary_says_with_which_code_it_ended(run, folder: Path):
     assert run(*FIT)[0] == 0
     assert json.loads((RUN / "summary.json").read_text())["exit_code"] == 0
+
+
+def test_a_run_killed_after_its_last_step_is_ended_properly(run, folder: Path):
+    assert run(*FIT)[0] == 0
+    whole = {name: (RUN / name).read_bytes() for name in ("metrics.csv", "export/module.safetensors")}
+    shutil.rmtree(RUN / "export")
+    (RUN / "summary.json").write_text('{"exit_reason": "running", "exit_code": null}')
+    code, out, err = run(*FIT)
+    assert code == 0, err
+    assert "already finished" not in out
+    assert {name: (RUN / name).read_bytes() for name in whole} == whole
+    assert json.loads((RUN / "summary.json").read_text())["exit_reason"] == "max_steps"
+    assert "already finished" in run(*FIT)[1]

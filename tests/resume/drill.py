@@ -67,6 +67,12 @@ def differences(run: Path, whole: Path, ranks: int = 1) -> list[str]:
     return found
 
 
+def is_finite(path: Path) -> bool:
+    """Whether a checkpoint's weights are free of NaN and infinity."""
+    weights = torch.load(path, weights_only=True)["state_dict"].values()
+    return len(weights) > 0 and all(bool(weight.isfinite().all()) for weight in weights)
+
+
 def summary(run: Path) -> dict[str, Any]:
     """How the run ended, by its own account."""
     return json.loads((run / "summary.json").read_text())

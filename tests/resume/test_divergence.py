@@ -5,15 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from mmfound.runs import saved
 from tests.resume import drill
 
 POISON = ("--divergence.policy",)
 
 
 def finite(run: Path) -> bool:
-    checkpoints = [torch.load(path, weights_only=True) for path in (run / "checkpoints").glob("step=*.ckpt")]
-    tensors = [tensor for found in checkpoints for tensor in found["state_dict"].values()]
-    return len(tensors) > 0 and all(bool(tensor.isfinite().all()) for tensor in tensors)
+    return all(drill.is_finite(path) for path in saved.by_step(run).values()) and saved.newest(run) is not None
 
 
 def test_stop_names_the_batch_and_leaves_good_checkpoints(tmp_path: Path):

@@ -43,6 +43,14 @@ class Evaluations(Callback):
                 )
             seen.add(kind)
 
+    def state_dict(self) -> dict[str, Any]:
+        """So that a run that was ended before it could end properly does not evaluate twice."""
+        return {"evaluated_step": self._evaluated_step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on."""
+        self._evaluated_step = int(state_dict["evaluated_step"])
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what the evaluators would refuse, before the first step."""
         data = _data(trainer)
@@ -80,7 +88,7 @@ class Evaluations(Callback):
         metrics = self.evaluate(trainer, pl_module, "val")
         trainer.callback_metrics.update({name: torch.tensor(value) for name, value in metrics.items()})
         for logger in trainer.loggers:
-            logger.log_metrics(metrics, step=trainer.global_step - 1)  # where validations log
+            logger.log_metrics(metrics, step=trainer.global_step)  # gone again when the run goes on
             logger.save()
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule, split: str) -> dict[str, float]:

@@ -52,6 +52,7 @@ class Cli(LightningCLI):
         self.at_exit = at_exit
         self.signals = StopSignals()
         self.keeps: Upkeep | None = None
+        self.only_ends = False  # all steps are done, and the run was ended before it had evaluated and exported
         self.checkpoint: Path | None = None
         self.run_folder = Path()
         super().__init__(
@@ -122,7 +123,8 @@ class Cli(LightningCLI):
             self.at_exit.enter_context(self.signals.installed())
             self._own_folder()
         self.checkpoint = start.choose_checkpoint(self.chosen, self.run_folder, settings.ckpt_path, self.command)
-        if self.chosen == "fit" and 0 < settings.trainer.max_steps <= self.steps_done:
+        self.only_ends = self.chosen == "fit" and 0 < settings.trainer.max_steps <= self.steps_done
+        if self.only_ends and summary.read(self.run_folder).get("exit_code", 0) == 0:
             raise Finished(report.finished(self.run_folder, self.steps_done, settings.trainer.max_steps))
 
     def _keeps_anything(self) -> bool:
@@ -212,6 +214,8 @@ class Cli(LightningCLI):
             say(f"beginning with the weights of {self.settings.init_from}")
         if _launches_ranks(self.trainer):
             os.environ[PARENT] = str(os.getpid())
+        if self.only_ends:
+            keeps.end_again(self.trainer)
         while True:
             keeps.goes_on_from(self.checkpoint)
             try:

@@ -86,14 +86,14 @@ def _kept(settings: Mapping[str, Any], run: Path, config: Mapping[str, Any], kee
     """What leaves something in the run folder."""
     data, task, log = settings["data"], settings["model"], RunLog()
     summary = Summary(run, log.totals, lambda: keeps.stopping.ended_by)
-    kept = [StepIntervals(), log, LogHyperparameters(config), summary]
+    kept = [StepIntervals(), log, LogHyperparameters(config)]
     with suppress(ConfigError):  # a task of several modules names the one to export, or exports none
         exported_name(task)
         kept.append(ExportWeights(config["model"]))
     has_texts = getattr(data, "tokenizer", None) is not None and getattr(data, "val_source", None) is not None
     if has_texts and isinstance(task, EmbedsImagesAndText):
         kept.append(BestCaptions())
-    return kept
+    return [*kept, summary]
 
 
 def loggers(given: Any, run: Path, steps_done: int) -> list[Logger] | bool:

@@ -69,14 +69,20 @@ class Summary(Callback):
         if error is not None:
             self._write(trainer, _reason(error), error.exit_code)
             return
-        reached = 0 < trainer.max_steps <= trainer.global_step
-        self._write(trainer, "max_steps" if reached else "stopped" if trainer.should_stop else "max_epochs", 0)
+        self._write(trainer, "running", None)  # until the export is written
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """All is done; the last of the callbacks."""
+        if trainer.is_global_zero and self._started and self.ended_by() is None:
+            reached = 0 < trainer.max_steps <= trainer.global_step
+            reason = "max_steps" if reached else "stopped" if trainer.should_stop else "max_epochs"
+            write(self.run, {**read(self.run), "exit_reason": reason, "exit_code": 0})
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Training was broken off."""
         self._write(trainer, _reason(exception), exception.exit_code if isinstance(exception, UserError) else 1)
 
-    def _write(self, trainer: Trainer, reason: str, code: int) -> None:
+    def _write(self, trainer: Trainer, reason: str, code: int | None) -> None:
         if not trainer.is_global_zero or not self._started:
             return
         ended = {"metrics": numbers(trainer.callback_metrics), "steps": trainer.global_step}

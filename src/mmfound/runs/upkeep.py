@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.loops.fit_loop import _FitLoop
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from mmfound.callbacks.divergence import Divergence
@@ -58,6 +59,10 @@ class Upkeep:
         if self.checkpoints is not None:
             self.checkpoints.found = checkpoint
 
+    def end_again(self, trainer: Trainer) -> None:
+        """Let a fit without a step left do what follows the last one: Lightning would return at once."""
+        trainer.fit_loop.__class__ = _Ends
+
     def attach(self, trainer: Trainer) -> None:
         """Let the trainer write checkpoints our way, where its strategy leaves the writing to others.
 
@@ -68,3 +73,11 @@ class Upkeep:
         with suppress(MisconfigurationException, NotImplementedError):
             if trainer.strategy.checkpoint_io is not None:
                 trainer.strategy.checkpoint_io = self.io
+
+
+class _Ends(_FitLoop):
+    """Begins and ends with nothing in between."""
+
+    @property
+    def skip(self) -> bool:
+        return False
