@@ -56,6 +56,7 @@ class MetricsCsv(Logger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Append a row."""
         row = {"step": step, **metrics}
+        row.pop("epoch", None)  # Lightning's, which is one ahead at a validation that is caught up on
         if self._columns is None:
             self._open()
         assert self._columns is not None
