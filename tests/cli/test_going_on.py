@@ -125,3 +125,20 @@ def test_a_run_killed_after_its_last_step_is_ended_properly(run, folder: Path):
     assert {name: (RUN / name).read_bytes() for name in whole} == whole
     assert json.loads((RUN / "summary.json").read_text())["exit_reason"] == "max_steps"
     assert "already finished" in run(*FIT)[1]
+
+
+def test_a_damaged_newer_checkpoint_does_not_cost_the_good_ones(run, folder: Path):
+    assert run(*FIT)[0] == 0
+    checkpoint(4).write_bytes(b"")
+    with pytest.warns(UserWarning, match="0 bytes long"):
+        assert run(*FIT, "--trainer.max_steps", "3", "--checkpoints.keep", "1")[0] == 0
+    assert checkpoint(3).exists()
+    assert (RUN / "checkpoints" / "last.ckpt").readlink() == Path("step=00000003.ckpt")
+
+
+def test_a_link_stands_for_its_checkpoint(run, folder: Path):
+    assert run(*FIT)[0] == 0
+    before = (RUN / "metrics.csv").read_text().splitlines()
+    last = str(RUN / "checkpoints" / "last.ckpt")
+    assert run(*FIT, "--trainer.max_steps", "6", "--ckpt_path", last)[0] == 0
+    assert (RUN / "metrics.csv").read_text().splitlines()[: len(before)] == before

@@ -64,12 +64,12 @@ class Divergence(Callback):
         self._before: _Step | None = None
         self._names: list[str] = []
         self._buffers: dict[str, Tensor] = {}
-        self._weights: list[Tensor] = []
+        self._module: nn.Module | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find the agreement of the ranks."""
         self._step = self._before = None
-        self._weights = [p.detach() for p in pl_module.parameters() if p.requires_grad]
+        self._module = pl_module
         for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
             if isinstance(callback, Agreement):
                 self.agreement = callback
@@ -144,7 +144,9 @@ class Divergence(Callback):
         return next((step for step in steps if step is not None and step.is_bad()), None)
 
     def _weights_are_finite(self) -> bool:
-        norms = [norm.float() for norm in torch._foreach_norm(self._weights)] if self._weights else []
+        parameters = self._module.parameters() if self._module is not None else ()
+        weights = [parameter.detach() for parameter in parameters if parameter.requires_grad]
+        norms = [norm.float() for norm in torch._foreach_norm(weights)] if weights else []
         return not norms or bool(torch.stack(norms).isfinite().all())
 
     def _skip_if_bad(self, module: LightningModule) -> None:

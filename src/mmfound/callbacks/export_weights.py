@@ -33,6 +33,14 @@ class ExportWeights(Callback):
         self._state: dict[str, Tensor] = {}
         self._image_size: int | None = None
 
+    def state_dict(self) -> dict[str, Any]:
+        """For a start of the run that sees no picture."""
+        return {"image_size": self._image_size}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on."""
+        self._image_size = state_dict["image_size"]
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find the module, before the first step."""
         if stage == "fit":

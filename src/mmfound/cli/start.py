@@ -62,6 +62,7 @@ def _newest_good(run: Path) -> Path | None:
 def _given(subcommand: str, path: Path, newest: Path | None) -> Path:
     if not path.exists():
         raise ConfigError(f"no checkpoint {str(path)!r}; --ckpt_path takes a file or folder that exists")
+    path = path.parent / path.readlink() if path.is_symlink() else path  # last.ckpt and best.ckpt
     reason = durable.damage(path) if durable.manifest(path) else None
     if reason is not None:
         raise CheckpointError(f"checkpoint {path}: {reason}; name another")

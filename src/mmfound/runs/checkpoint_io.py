@@ -45,7 +45,7 @@ class DurableIO(CheckpointIO):
         _check_room(path, size)
         self._go.clear()
         self._dropped = False
-        self._thread = threading.Thread(target=self._write, args=(copied, path), name="checkpoint")
+        self._thread = threading.Thread(target=self._write, args=(copied, path), name="checkpoint", daemon=True)
         self._thread.start()
 
     @property

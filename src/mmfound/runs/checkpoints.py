@@ -65,7 +65,7 @@ class Checkpoints(Checkpoint):
             )
         io = _io(trainer)
         if io is not None:
-            io.on_published = lambda path: tidy(path.parent, self.saving)
+            io.on_published = lambda path: tidy(path, self.saving)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Where a run goes on, its checkpoint is there already; a validation that was due comes first."""
@@ -140,9 +140,10 @@ class Checkpoints(Checkpoint):
 
     def _save(self, trainer: Trainer, kind: Kind) -> None:
         self._waits = False
+        self._saved_at = time.monotonic()  # before the ranks exchange whether it is time to save
         self.agreement.now()
         self.divergence.act()
-        self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
+        self._saved_step = trainer.global_step
         self._note = {"kind": kind, **self._monitored(trainer), "written": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
         trainer.save_checkpoint(self.folder / f"step={trainer.global_step:08d}.ckpt")
 

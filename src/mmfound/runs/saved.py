@@ -80,16 +80,17 @@ def newest_good(run: Path) -> tuple[Path | None, list[str]]:
     return None, damaged
 
 
-def tidy(folder: Path, saving: Saving) -> None:
+def tidy(published: Path, saving: Saving) -> None:
     """Point `last.ckpt` and `best.ckpt` at the newest and the best, and remove what need not stay.
 
     Args:
-        folder: the folder of the checkpoints.
+        published: the newest. Those with more steps are damaged, or the run would have gone on from them.
         saving: what stays.
     """
-    good = [path for path in by_step(folder.parent).values() if durable.manifest(path)]
-    if good:
-        _link(good[-1], folder / "last.ckpt")
+    folder, newest_step = published.parent, step_of(published) or 0
+    known = by_step(folder.parent).items()
+    good = [path for step, path in known if step <= newest_step and durable.manifest(path)]
+    _link(published, folder / "last.ckpt")
     stays = set(good[-saving.keep :]) | set(_milestones(good, saving.keep_every_n_steps))
     best = _best(good, saving)
     if best is not None:
