@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from mmfound.building import build, expand, part_of
 from mmfound.errors import ConfigError, DataError, DiskFullError
+from mmfound.files import sync
 
 CONFIG, WEIGHTS = "module.yaml", "module.safetensors"
 _SCALARS = ("logit_scale", "logit_bias")  # of shape [1] in training, without dimensions in an export
@@ -64,11 +65,11 @@ def export(
         if tokenizer is not None:
             tokenizer.save(new)
         for path in new.iterdir():
-            _sync(path)
+            sync(path)
         if folder.exists():
             folder.rename(old)
         new.rename(folder)
-        _sync(folder.parent)
+        sync(folder.parent)
     except (OSError, SafetensorError) as error:
         if "No space left" in str(error):
             raise DiskFullError(
@@ -167,23 +168,33 @@ def _read(folder: Path, prefix: str) -> dict[str, Tensor]:
         raise DataError(f"{path} is damaged and cannot be read; export it again. ({error})") from error
 
 
-@torch.no_grad()
 def _load(module: nn.Module, tensors: Mapping[str, Tensor], user: str) -> None:
+    problem = load(module, tensors)
+    if problem is not None:
+        raise DataError(f"{WEIGHTS} does not fit {user}: {problem}. Export it again.")
+
+
+@torch.no_grad()
+def load(module: nn.Module, tensors: Mapping[str, Tensor]) -> str | None:
+    """Load all weights of a module by name; scalars fit whether they have a dimension or not.
+
+    Returns:
+        What does not fit, with the first name of each kind; None when all was loaded. Nothing is loaded otherwise.
+    """
     own = module.state_dict()
     shaped = {
         name: tensor.reshape(own[name].shape) if name in own and tensor.numel() == own[name].numel() == 1 else tensor
         for name, tensor in tensors.items()
     }
     missing, extra = sorted(own.keys() - shaped.keys()), sorted(shaped.keys() - own.keys())
-    unlike = [name for name in own.keys() & shaped.keys() if own[name].shape != shaped[name].shape]
+    unlike = sorted(name for name in own.keys() & shaped.keys() if own[name].shape != shaped[name].shape)
     problems = [f"{what} {names[0]}" for what, names in (("lacks", missing), ("has also", extra)) if names]
     problems += [f"has {name} as {list(shaped[name].shape)}, not {list(own[name].shape)}" for name in unlike[:1]]
     if problems:
-        raise DataError(
-            f"{WEIGHTS} does not fit {user}: it {', '.join(problems)} "
-            f"({len(missing)} missing, {len(extra)} too many, {len(unlike)} of another shape). Export it again."
-        )
+        counts = f"{len(missing)} missing, {len(extra)} too many, {len(unlike)} of another shape"
+        return f"it {', '.join(problems)} ({counts})"
     module.load_state_dict(shaped)
+    return None
 
 
 def _plain(value: Any) -> Any:
@@ -193,11 +204,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(inner) for inner in value]
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -103,7 +103,7 @@ def test_init_from_names_what_does_not_fit(run, folder: Path):
     width = ["--model.init_args.pair.init_args.tower.init_args.width", "5"]
     code, _, err = run(*FIT, "--init_from", str(RUN), "--run_dir", "second", *width)
     assert code == 2
-    assert "pair.tower.net.bias is [3], not [5]" in err.splitlines()[0]
+    assert "has pair.tower.net.bias as [3], not [5]" in err.splitlines()[0]
     code, _, err = run(*FIT, "--init_from", "nowhere", "--run_dir", "second")
     assert code == 2
     assert "there is no nowhere" in err

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from mmfound.errors import DiskFullError
+from mmfound.files import sync
 
 _MARK, _MANIFEST = ".partial", ".manifest.json"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -125,15 +126,6 @@ def sweep(folder: Path) -> list[Path]:
     for path in stray:
         path.unlink(missing_ok=True)
     return stray
-
-
-def sync(path: Path) -> None:
-    """Make a file, or a folder's names, survive a power cut."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _manifest_path(path: Path) -> Path:

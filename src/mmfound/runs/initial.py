@@ -1,6 +1,5 @@
 """Weights to begin a new run with, from an earlier one."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -31,10 +30,9 @@ def load_initial(task: nn.Module, path: Path) -> None:
         module, found = getattr(task, exported_name(task)), weights.tensors(path)
     else:
         module, found = task, _of_checkpoint(path)
-    own = module.state_dict()
-    found = {name: _like(value, own.get(name)) for name, value in found.items()}
-    _check(own, found, path)
-    module.load_state_dict(found)
+    problem = weights.load(module, found)
+    if problem is not None:
+        raise ConfigError(f"init_from: {path} does not fit this recipe's model: {problem}")
 
 
 def _of_checkpoint(path: Path) -> dict[str, Tensor]:
@@ -47,21 +45,3 @@ def _of_checkpoint(path: Path) -> dict[str, Tensor]:
     if "state_dict" not in checkpoint:
         raise ConfigError(f"init_from: {chosen} holds no state_dict, but {', '.join(list(checkpoint)[:5])}")
     return {**checkpoint["state_dict"], **average_in(checkpoint)}
-
-
-def _like(value: Tensor, own: Tensor | None) -> Tensor:
-    """Exports hold the temperature without dimensions."""
-    return value.reshape(own.shape) if own is not None and value.numel() == own.numel() == 1 else value
-
-
-def _check(own: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path) -> None:
-    missing, extra = sorted(own.keys() - found.keys()), sorted(found.keys() - own.keys())
-    unlike = sorted(name for name in own.keys() & found.keys() if own[name].shape != found[name].shape)
-    problems = [f"it lacks {missing[0]}"] if missing else []
-    problems += [f"it has {extra[0]}, which the model has not"] if extra else []
-    problems += [f"{unlike[0]} is {list(found[unlike[0]].shape)}, not {list(own[unlike[0]].shape)}"] if unlike else []
-    if problems:
-        raise ConfigError(
-            f"init_from: {path} does not fit this recipe's model: {'; '.join(problems)} ({len(missing)} missing, "
-            f"{len(extra)} too many, {len(unlike)} of another shape)"
-        )

@@ -10,7 +10,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from mmfound.runs.durable import sync
+from mmfound.files import sync
 
 NAME = "metrics.csv"
 
