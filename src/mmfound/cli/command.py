@@ -216,6 +216,7 @@ class Cli(LightningCLI):
             os.environ[PARENT] = str(os.getpid())
         if self.only_ends:
             keeps.end_again(self.trainer)
+        modes = [(part, part.training) for part in self.model.modules()]
         while True:
             keeps.goes_on_from(self.checkpoint)
             try:
@@ -223,6 +224,8 @@ class Cli(LightningCLI):
                 break
             except RolledBack as back:
                 self._roll_back(back)
+                for part, training in modes:  # it may have come out of a validation
+                    part.training = training
         if keeps.stopping.ended_by is not None:
             raise keeps.stopping.ended_by
         say(report.after_fit(self.run_folder, self.command))
