@@ -3,6 +3,11 @@
 The first line names the thing, shows the value and says what to do.
 """
 
+import errno
+from collections.abc import Iterator
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 class UserError(Exception):
     """Something the user can mend. `exit_code` is what the process ends with."""
@@ -58,3 +63,48 @@ class Interrupted(RunEnded):
     """Stopped from the keyboard; the run is saved."""
 
     exit_code = 130
+
+
+class FailedElsewhere(RunEnded):
+    """Another rank has failed, which has said why.
+
+    Args:
+        message: what is known of it here.
+        code: the exit code that it ends with.
+    """
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.exit_code = code
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what it came from: libraries wrap what our constructors raise."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def user_error(error: BaseException) -> UserError | None:
+    """What the user can mend about an error; None for a bug.
+
+    A full disk is met in too many places to be caught in each.
+    """
+    links = list(chain(error))
+    mistake = next((link for link in links if isinstance(link, UserError)), None)
+    full = next((link for link in links if isinstance(link, OSError) and link.errno in FULL), None)
+    if mistake is not None or full is None:
+        return mistake
+    where = f" to write {full.filename}" if full.filename else ""
+    return DiskFullError(f"no room{where}: {full.strerror}; make some, and start the same command again")
+
+
+def exit_code(error: BaseException) -> int:
+    """What a process ends with that ends by this error."""
+    links = list(chain(error))
+    if any(isinstance(link, KeyboardInterrupt) for link in links):
+        return Interrupted.exit_code
+    mistake = user_error(error)
+    return 1 if mistake is None else mistake.exit_code

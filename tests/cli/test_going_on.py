@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mmfound.errors import LockedError
 from mmfound.runs.lock import Lock
 
 FIT = ("fit", "--config", "toy/small")
@@ -86,6 +87,15 @@ def test_another_optimiser_is_refused(run, folder: Path):
     assert "optimiser" in err.splitlines()[0]
 
 
+def test_another_optimisers_state_is_refused(run, folder: Path):
+    assert run(*FIT)[0] == 0
+    other = ["--model.init_args.optim.init_args.optimizer", "torch.optim.SGD"]
+    code, out, err = run(*FIT, "--trainer.max_steps", "6", *other)
+    assert code == 2
+    assert "optimizer.class_path: torch.optim.AdamW -> torch.optim.SGD" in out
+    assert "the checkpoint's optimiser is AdamW, the recipe's SGD" in err.splitlines()[0]
+
+
 @pytest.mark.parametrize("source", [RUN, RUN / "checkpoints/step=00000004.ckpt", RUN / "export"])
 def test_init_from_begins_with_the_weights_alone(source: Path, run, folder: Path):
     assert run(*FIT)[0] == 0
@@ -112,6 +122,36 @@ def test_init_from_names_what_does_not_fit(run, folder: Path):
 def test_the_summary_says_with_which_code_it_ended(run, folder: Path):
     assert run(*FIT)[0] == 0
     assert json.loads((RUN / "summary.json").read_text())["exit_code"] == 0
+
+
+@pytest.mark.parametrize(("kind", "code"), [("data", 3), ("bug", 1), ("user", 130)])
+def test_the_summary_names_what_broke_a_run_off(kind: str, code: int, run, folder: Path):
+    assert run(*FIT, "--model", "toy.Fails", "--model.kind", kind)[0] == code
+    ended = json.loads((RUN / "summary.json").read_text())
+    assert ended["exit_code"] == code
+    assert "failed_rank" not in ended  # there is only one
+
+
+def test_the_summary_names_what_ended_a_start(run, folder: Path):
+    assert run(*FIT)[0] == 0
+    checkpoint(4).write_bytes(b"")
+    checkpoint(2).write_bytes(b"")
+    assert run(*FIT)[0] == 7
+    ended = json.loads((RUN / "summary.json").read_text())
+    assert ended["exit_code"] == 7
+    assert ended["exit_reason"].startswith(
+        "CheckpointError: no checkpoint in runs/toy/small/checkpoints can be trusted"
+    )
+    assert ended["steps"] == 4  # of the start before
+
+
+def test_a_run_whose_lock_was_taken_writes_nothing_more(run, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    lost = LockedError("taken over by process 7")
+    monkeypatch.setattr(Lock, "lost", lambda lock: lost)
+    code, _, err = run(*FIT)
+    assert code == 6
+    assert err.startswith("error: taken over by process 7")
+    assert list((RUN / "checkpoints").glob("*.ckpt")) == []
 
 
 def test_a_run_killed_after_its_last_step_is_ended_properly(run, folder: Path):

@@ -34,11 +34,16 @@ def start(folder: Path, method: str) -> tuple[subprocess.Popen, list[int]]:
         return process, [int(pid) for pid in printed.readline().split()]
 
 
-def alive(pid: int) -> bool:
+def stat(pid: int) -> list[str]:
+    """State, parent and so on, of a process; nothing where it is gone."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return False
+        return []
+
+
+def alive(pid: int) -> bool:
+    return stat(pid)[:1] not in ([], ["Z"])
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
@@ -47,8 +52,12 @@ def test_workers_end_when_the_main_process_is_killed(tmp_path: Path, method: str
     process, workers = start(tmp_path, method)
     try:
         assert len(set(workers)) == 2
-        for pid in workers:
-            os.kill(pid, signal.SIGTERM)
+        servers = {int(stat(pid)[1]) for pid in workers} - {process.pid}
+        assert len(servers) == (method == "forkserver")
+        workers += servers
+        for number in (signal.SIGTERM, signal.SIGUSR1):  # as a scheduler does, to all processes of a job
+            for pid in workers:
+                os.kill(pid, number)
         time.sleep(0.5)
         assert all(map(alive, workers))
     finally:

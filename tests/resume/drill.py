@@ -29,7 +29,7 @@ def fit(
     Args:
         run: its folder.
         options: beyond the drill's recipe.
-        interrupt: WHERE:STEP:SIGNAL[:RANK], see `parts.Interrupt`.
+        interrupt: WHERE:STEP:WHAT[:RANK], see `parts.Interrupt`.
         sabotage: what resuming has to do without, see `parts`.
         overlays: further recipes of this folder.
         launch: arguments of Python that call mmfound.

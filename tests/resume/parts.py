@@ -1,9 +1,11 @@
 """What the drills' recipes name: dropout, an endless record of what was trained on, and interruptions on time."""
 
+import errno
 import hashlib
 import json
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,10 @@ from torch import Tensor, nn
 from mmfound.callbacks import Ema, StepSeed
 from mmfound.data import Digits
 from mmfound.data.loader import TrainLoader
+from mmfound.errors import DataError
+from mmfound.runs import durable
 
-HOW, SABOTAGE = "DRILL", "DRILL_SABOTAGE"  # in the environment: WHERE:STEP:SIGNAL[:RANK], and what is left out
+HOW, SABOTAGE = "DRILL", "DRILL_SABOTAGE"  # in the environment: WHERE:STEP:WHAT[:RANK], and what is left out
 
 
 class Dropped(nn.Module):
@@ -37,6 +41,16 @@ class FewDigits(Digits):
         return 48
 
 
+class HangingDigits(FewDigits):
+    """Takes its time over the first sample."""
+
+    def __getitem__(self, index: int) -> Any:
+        if not getattr(self, "hung", False):
+            self.hung = True
+            time.sleep(8)
+        return super().__getitem__(index)
+
+
 class Record(Callback):
     """Appends, for every micro-batch, its step, a hash of its pixels and tokens, and its loss, to a file per rank."""
 
@@ -49,23 +63,48 @@ class Record(Callback):
             "step": trainer.global_step,
             "batch": hashlib.sha256(b"".join(parts)).hexdigest(),
             "loss": float(outputs["loss"]).hex(),
+            "training": all(part.training for part in pl_module.modules()),
         }
         with open(Path(trainer.default_root_dir) / f"record.{trainer.global_rank}.jsonl", "a") as file:
             print(json.dumps(seen), file=file)
 
 
+def _bug() -> None:
+    raise ZeroDivisionError("a bug")
+
+
+def _bad_data() -> None:
+    raise DataError("no picture in 3.tar")
+
+
+def _full_disk() -> None:
+    def write(self: durable.Hashing, data: Any) -> int:
+        self.error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise self.error
+
+    durable.Hashing.write = write
+
+
+_EVENTS = {"bug": _bug, "bad_data": _bad_data, "full_disk": _full_disk}
+
+
 class Interrupt(Callback):
-    """Sends this process a signal at a place that the environment names, if it names one."""
+    """Lets something happen at a place that the environment names, if it names one.
+
+    WHAT is a signal that this process gets, or one of `_EVENTS`; without a rank it happens on all.
+    """
 
     def __init__(self) -> None:
-        where, step, number, rank = [*os.environ.get(HOW, "").split(":"), "", "", ""][:4]
-        self.where, self.step, self.rank = where, int(step or -1), int(rank or 0)
-        self.signal = getattr(signal, number or "SIGKILL")
+        self.where, step, self.what, rank = [*os.environ.get(HOW, "").split(":"), "", "", ""][:4]
+        self.step, self.rank = int(step or -1), int(rank) if rank else None
 
     def _at(self, where: str, trainer: Trainer) -> None:
-        if where == self.where and trainer.global_step == self.step and trainer.global_rank == self.rank:
+        if where == self.where and trainer.global_step == self.step and self.rank in (None, trainer.global_rank):
             self.where = ""
-            os.kill(os.getpid(), self.signal)
+            if self.what in _EVENTS:
+                _EVENTS[self.what]()
+            else:
+                os.kill(os.getpid(), getattr(signal, self.what))
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         self._at("before_step", trainer)

@@ -12,6 +12,7 @@ from mmfound.runs import durable
 from mmfound.runs.agreement import Agreement
 from mmfound.runs.checkpoint_io import DurableIO
 from mmfound.runs.checkpoints import Checkpoints
+from mmfound.runs.failing import Failing
 from mmfound.runs.saved import Saving, by_step, newest
 
 pytestmark = [
@@ -47,7 +48,7 @@ class Saves(Checkpoints):
 
     def __init__(self, run: Path, saving: Saving) -> None:
         self.agreement = Agreement()
-        super().__init__(run, saving, self.agreement, Divergence())
+        super().__init__(run, saving, self.agreement, Divergence(), Failing(self.agreement))
         self.saves: list[tuple[int, int]] = []
         self.kinds: list[str] = []
         self.validations = 0

@@ -105,8 +105,8 @@ def test_a_save_does_not_see_what_training_does_next(tmp_path: Path):
     io.save_checkpoint({"state_dict": {"w": weight}}, tmp_path / "step=00000001.ckpt")
     weight.fill_(1)
     assert not (tmp_path / "step=00000001.ckpt").exists()  # its name comes with `publish`
-    io.publish()
-    io.wait()
+    io.settle()
+    assert io.error is None
     assert float(io.load_checkpoint(tmp_path / "step=00000001.ckpt")["state_dict"]["w"].sum()) == 0
     io.save_checkpoint({"state_dict": {"w": weight}}, tmp_path / "step=00000002.ckpt")
     io.teardown()  # training broke off before it was published
@@ -117,8 +117,25 @@ def test_a_save_does_not_see_what_training_does_next(tmp_path: Path):
 def test_no_room_is_found_before_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     usage = type("Usage", (), {"free": 1 << 20})
     monkeypatch.setattr("mmfound.runs.checkpoint_io.shutil.disk_usage", lambda path: usage)
-    with pytest.raises(DiskFullError, match=r"takes 4 MB and 1 MB are free"):
-        DurableIO().save_checkpoint({"w": torch.zeros(1 << 20)}, tmp_path / "step=00000001.ckpt")
+    io = DurableIO()
+    for _ in range(2):  # nothing is written after an error
+        io.save_checkpoint({"w": torch.zeros(1 << 20)}, tmp_path / "step=00000001.ckpt")
+        io.settle()
+        assert isinstance(io.error, DiskFullError)
+        assert "takes 4 MB and 1 MB are free" in str(io.error)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_writing_thread_meets_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def broken(*args: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(durable.Hashing, "flush", broken)
+    io = DurableIO()
+    io.save_checkpoint({"w": torch.zeros(1)}, tmp_path / "step=00000001.ckpt")
+    io.settle()
+    assert isinstance(io.error, OSError)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_shared_tensors_stay_shared():

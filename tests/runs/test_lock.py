@@ -72,3 +72,23 @@ def test_releasing_leaves_the_lock_of_another(tmp_path: Path):
     (tmp_path / NAME).write_text(json.dumps({**read(lock.path), "pid": 1}))
     lock.release()
     assert (tmp_path / NAME).exists()
+
+
+def test_an_owner_that_stood_still_notices_that_its_lock_was_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    lock = Lock(tmp_path).acquire()
+    assert lock.lost() is None
+    other = read(lock.path) | {"host": "elsewhere", "pid": 7}
+    lock.path.write_text(json.dumps(other))
+    assert lock.lost() is None  # it was ours less than three minutes ago
+    monkeypatch.setattr(lock, "_seen_at", time.monotonic() - 200)
+    assert "taken over by process 7 on elsewhere" in str(lock.lost())
+    lock.release()
+    assert read(lock.path) == other
+
+
+def test_a_lock_that_is_away_for_a_moment_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    lock = Lock(tmp_path).acquire()
+    lock.path.unlink()
+    monkeypatch.setattr(lock, "_seen_at", time.monotonic() - 200)
+    assert lock.lost() is None
+    lock.release()

@@ -19,8 +19,7 @@ class Watchdog(Callback):
 
     Args:
         run: the run folder.
-        after_s: seconds without a batch that count as a standstill; ten times as many before the first
-            one ends and while evaluators run.
+        after_s: seconds without a batch that count as a standstill.
     """
 
     def __init__(self, run: Path, after_s: float = 45.0) -> None:
@@ -28,38 +27,45 @@ class Watchdog(Callback):
         self.after_s = after_s
         self._rank, self._world = 0, 1
         self._last = 0.0
-        self._patience_s = after_s
+        self._phase = ""
         self._over: threading.Event | None = None
         self._reported = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start to watch."""
         self._rank, self._world = trainer.global_rank, trainer.world_size
-        self._patience_s = 10 * self.after_s
-        self._last, self._over = time.monotonic(), threading.Event()
+        self._over = threading.Event()
+        self.alive(" (the first one takes longer where workers start or networks are compiled)")
         self._touch()
         threading.Thread(target=self._watch, args=(self._over,), daemon=True, name="watchdog").start()
 
+    def alive(self, phase: str = "") -> None:
+        """A sign of life.
+
+        Args:
+            phase: what may take long now, for the report.
+        """
+        self._last, self._phase, self._reported = time.monotonic(), phase, False
+
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         """A sign of life."""
-        self._alive()
+        self.alive()
 
     def on_validation_batch_end(self, *args: Any, **kwargs: Any) -> None:
         """A sign of life."""
-        self._alive()
+        self.alive()
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluators follow, which take as long as they take."""
-        self._alive()
-        self._patience_s = 10 * self.after_s
+        self.alive(" (evaluators run)")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A sign of life."""
-        self._alive()
+        self.alive()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """As before evaluators: the last evaluation and the last checkpoint follow."""
-        self.on_validation_epoch_end(trainer, pl_module)
+        """The last evaluation, the last checkpoint and the export follow."""
+        self.alive(" (the run is ending)")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Watch no more."""
@@ -71,14 +77,11 @@ class Watchdog(Callback):
         """Watch no more."""
         self.teardown(trainer, pl_module, "fit")
 
-    def _alive(self) -> None:
-        self._last, self._patience_s, self._reported = time.monotonic(), self.after_s, False
-
     def _watch(self, over: threading.Event) -> None:
         while not over.wait(min(5.0, self.after_s / 4)):
             silent_s = time.monotonic() - self._last
             self._touch()
-            if silent_s >= self._patience_s and not self._reported:
+            if silent_s >= self.after_s and not self._reported:
                 self._reported = True
                 self._report(silent_s)
 
@@ -87,8 +90,8 @@ class Watchdog(Callback):
         stack = "".join(traceback.format_stack(frame)) if frame else ""
         others = self._silent_ranks() if self._rank == 0 else []
         who = f"; ranks without a sign of life: {', '.join(map(str, others))}" if others else ""
-        text = f"rank {self._rank}: no batch has ended for {silent_s:.0f} s{who}. The main thread is at\n{stack}"
-        print(text, file=sys.stderr, flush=True)
+        text = f"rank {self._rank}: no batch has ended for {silent_s:.0f} s{self._phase}{who}. The main thread is at\n"
+        print(text + stack, file=sys.stderr, flush=True)
 
     def _touch(self) -> None:
         try:

@@ -1,7 +1,5 @@
 """The one LightningCLI, over `Task` and `LightningDataModule`."""
 
-import os
-import pickle
 import shlex
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,23 +8,23 @@ from typing import Any
 import yaml
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from mmfound.callbacks.divergence import Divergence, RolledBack
 from mmfound.cli import install, report, start
 from mmfound.cli.arguments import Arguments
-from mmfound.cli.entry import PARENT
+from mmfound.cli.misfit import ERRORS, misfit
 from mmfound.cli.mistakes import refused
 from mmfound.cli.parser import MODE, RecipeParser
-from mmfound.errors import ConfigError, DivergedError
+from mmfound.errors import ConfigError, DivergedError, RunEnded, user_error
 from mmfound.evaluation.evaluator import Evaluator
-from mmfound.runs import durable, folder, saved, summary
+from mmfound.runs import durable, folder, launched, saved, summary
 from mmfound.runs.environment import as_json
 from mmfound.runs.initial import load_initial
 from mmfound.runs.lock import Lock
 from mmfound.runs.saved import Saving
 from mmfound.runs.signals import StopSignals
+from mmfound.runs.summary import Summary
 from mmfound.runs.upkeep import Upkeep
 from mmfound.tasks.base import Task
 
@@ -55,6 +53,7 @@ class Cli(LightningCLI):
         self.only_ends = False  # all steps are done, and the run was ended before it had evaluated and exported
         self.checkpoint: Path | None = None
         self.run_folder = Path()
+        self.lock: Lock | None = None  # where this process owns the run folder
         super().__init__(
             Task,
             LightningDataModule,
@@ -133,9 +132,20 @@ class Cli(LightningCLI):
     @rank_zero_only
     def _own_folder(self) -> None:
         """Keep other processes out, and sweep away what killed ones have left."""
-        self.at_exit.callback(Lock(self.run_folder).acquire().release)
+        self.lock = Lock(self.run_folder).acquire()
+        self.at_exit.callback(self.lock.release)
+        self.at_exit.push(self._note_failure)
         for path in durable.sweep(self.run_folder / saved.FOLDER):
             say(f"removed {path}, which was never finished")
+
+    def _note_failure(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        """What ended a start before its first step; later on a callback does it."""
+        began = any(isinstance(callback, Summary) and callback.started for callback in self._callbacks())
+        if error is not None and not isinstance(error, Finished) and not began:
+            summary.note_failure(self.run_folder, error)
+
+    def _callbacks(self) -> list[Any]:
+        return getattr(getattr(self, "trainer", None), "callbacks", [])
 
     def instantiate_classes(self) -> None:
         """As Lightning's; a value that a constructor refuses comes without jsonargparse's listing of everything."""
@@ -148,7 +158,7 @@ class Cli(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """With what every run gets."""
         built = self.config_init[self.chosen]
-        self.keeps = install.upkeep(built, self.run_folder, self.signals) if self._keeps_anything() else None
+        self.keeps = install.upkeep(built, self.run_folder, self.signals, self.lock) if self._keeps_anything() else None
         logger = built["trainer"].get("logger")
         kwargs["callbacks"] = install.callbacks(built, self.run_folder, self._seed(), self._resolved(), self.keeps)
         kwargs["logger"] = install.loggers(logger, self.run_folder, self.steps_done) if self.chosen == "fit" else False
@@ -183,26 +193,8 @@ class Cli(LightningCLI):
                 super()._run_subcommand(subcommand)
             else:
                 self._fit(self.keeps)
-        except RuntimeError as error:
-            if "Error(s) in loading state_dict" not in str(error):
-                raise
-            first = str(error).splitlines()[1].strip()
-            raise ConfigError(
-                f"checkpoint {self.checkpoint} does not fit this recipe's model: {first}; "
-                "name another --run_dir, or undo the change to the model"
-            ) from error
-        except ValueError as error:
-            if "parameter group" not in str(error):
-                raise
-            raise ConfigError(
-                f"checkpoint {self.checkpoint} does not fit this recipe's optimiser: {error}; name another --run_dir, "
-                "or undo the change to the optimiser or to what is trained"
-            ) from error
-        except pickle.UnpicklingError as error:
-            raise ConfigError(
-                f"checkpoint {self.checkpoint} holds more than tensors and plain values, which could run code; "
-                "where you trust it, add --weights_only false"
-            ) from error
+        except ERRORS as error:
+            raise misfit(error, self.checkpoint) or error from error.__cause__
 
     def _fit(self, keeps: Upkeep) -> None:
         """Train until the end, going back as often as the recipe allows."""
@@ -212,8 +204,8 @@ class Cli(LightningCLI):
         elif self.settings.init_from is not None:
             load_initial(self.model, Path(self.settings.init_from))
             say(f"beginning with the weights of {self.settings.init_from}")
-        if _launches_ranks(self.trainer):
-            os.environ[PARENT] = str(os.getpid())
+        launched.prepare(self.trainer)
+        self.at_exit.push(self._end_ranks)
         if self.only_ends:
             keeps.end_again(self.trainer)
         modes = [(part, part.training) for part in self.model.modules()]
@@ -226,9 +218,18 @@ class Cli(LightningCLI):
                 self._roll_back(back)
                 for part, training in modes:  # it may have come out of a validation
                     part.training = training
+            except Exception as error:
+                elsewhere = summary.failed_elsewhere(self.run_folder, self.trainer.global_rank)
+                if elsewhere is None or user_error(error) is not None:
+                    raise
+                raise elsewhere from None  # the connection to a rank that has failed
         if keeps.stopping.ended_by is not None:
             raise keeps.stopping.ended_by
         say(report.after_fit(self.run_folder, self.command))
+
+    def _end_ranks(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        agreed = error is None or isinstance(user_error(error), RunEnded)
+        launched.end(self.trainer, 30.0 if agreed else 5.0)
 
     def _roll_back(self, back: RolledBack) -> None:
         """Take up the newest checkpoint, and leave out what went wrong after it."""
@@ -250,6 +251,7 @@ class Cli(LightningCLI):
 
     @rank_zero_only
     def _keep(self) -> None:
+        summary.begin(self.run_folder)
         config = self._resolved()
         last = folder.newest_text(self.run_folder, "config.yaml")
         text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
@@ -279,14 +281,6 @@ class Cli(LightningCLI):
         if self.checkpoint.parent == self.run_folder / saved.FOLDER:
             before = summary.read(self.run_folder)
             summary.write(self.run_folder, {**before, "metrics": {**before.get("metrics", {}), **metrics}})
-
-
-def _launches_ranks(trainer: Trainer) -> bool:
-    launcher = trainer.strategy.launcher
-    return (
-        isinstance(launcher, _SubprocessScriptLauncher)
-        and not launcher.cluster_environment.creates_processes_externally
-    )
 
 
 @rank_zero_only

@@ -6,19 +6,15 @@ another rank ends with 0 where all ranks agreed to end: Lightning kills the firs
 else.
 """
 
-import errno
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import mmfound
 from mmfound.cli.suggest import did_you_mean
-from mmfound.errors import ConfigError, DiskFullError, RunEnded, UserError
-
-PARENT = "MMFOUND_PARENT"  # in the environment of the ranks that a process starts, its number
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+from mmfound.errors import ConfigError, Interrupted, RunEnded, UserError, exit_code, user_error
+from mmfound.runs.launched import is_launched
 
 USAGE = """usage: mmfound COMMAND ...
 
@@ -119,34 +115,18 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
 
 
 def _ended_by(error: BaseException) -> int:
-    chain = list(_chain(error))
-    if any(isinstance(link, KeyboardInterrupt) for link in chain):
+    code, mistake = exit_code(error), user_error(error)
+    if code == Interrupted.exit_code and mistake is None:
         print("interrupted", file=sys.stderr)
-        return 130
-    mistake = next((link for link in chain if isinstance(link, UserError)), None)
-    if isinstance(mistake, RunEnded) and os.environ.get(PARENT) == str(os.getppid()):
+    elif isinstance(mistake, RunEnded) and is_launched():
         return 0
-    if mistake is not None:
+    elif mistake is not None:
         print(f"error: {_message(mistake)}", file=sys.stderr)
-        return mistake.exit_code
-    full = next((link for link in chain if isinstance(link, OSError) and link.errno in _FULL), None)
-    if full is not None:
-        where = f" to write {full.filename}" if full.filename else ""
-        print(f"error: no room{where}: {full.strerror}; make some, and start the same command again", file=sys.stderr)
-        return DiskFullError.exit_code
-    if isinstance(error, SystemExit):
+    elif isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else int(error.code is not None)
-    traceback.print_exception(error)
-    return 1
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what it came from: libraries wrap what our constructors raise."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    else:
+        traceback.print_exception(error)
+    return code
 
 
 def _message(error: UserError) -> str:

@@ -24,6 +24,7 @@ from mmfound.callbacks import (
 from mmfound.callbacks.export_weights import exported_name
 from mmfound.errors import ConfigError
 from mmfound.runs.intervals import StepIntervals
+from mmfound.runs.lock import Lock
 from mmfound.runs.metrics import MetricsCsv
 from mmfound.runs.signals import StopSignals
 from mmfound.runs.summary import Summary
@@ -40,19 +41,22 @@ TRAINER_DEFAULTS: dict[str, Any] = {
 }
 
 
-def upkeep(settings: Mapping[str, Any], run: Path, signals: StopSignals) -> Upkeep:
+def upkeep(settings: Mapping[str, Any], run: Path, signals: StopSignals, lock: Lock | None) -> Upkeep:
     """What saves, stops and watches a fit.
 
     Args:
         settings: the recipe with its parts built.
         run: the run folder.
         signals: what asks the run to stop.
+        lock: on the run folder; None where another rank holds it.
     """
     trainer = settings["trainer"]
     interval = trainer.get("val_check_interval")
     every = interval if isinstance(interval, int) else CHECKPOINT_EVERY_N_STEPS
     saves = trainer.get("enable_checkpointing") is not False
-    return Upkeep.of(run, signals, settings["checkpoints"] if saves else None, settings["divergence"], every)
+    saving = settings["checkpoints"] if saves else None
+    lost = lock.lost if lock is not None else lambda: None
+    return Upkeep.of(run, signals, lost, saving, settings["divergence"], every)
 
 
 def callbacks(

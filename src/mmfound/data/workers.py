@@ -6,13 +6,14 @@ import signal
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from types import FrameType
 from typing import Any, Literal
 
 import torch
 from torch.utils.data import DataLoader
 
+_FOR_MAIN = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)  # a scheduler sends them to every process
 _GRACE_S = 60.0  # for the main process to stop, after SIGTERM
 
 StartMethod = Literal["forkserver", "spawn", "fork"]
@@ -36,7 +37,7 @@ class Workers:
         """Begin importing what workers need in the fork server, without waiting for it."""
         if self.count and self.start_method == "forkserver":
             multiprocessing.get_context("forkserver").set_forkserver_preload(["mmfound.data"])
-            forkserver.ensure_running()
+            _start_fork_server()
 
     def loader(self, reader: Any, draws: Iterable[Any], *, keep: bool) -> DataLoader:
         """A DataLoader giving `reader[draw]` for each draw.
@@ -78,6 +79,16 @@ def default_count(ranks_here: int) -> int:
     return max(0, min(8, cores // ranks_here - 1))
 
 
+def _start_fork_server() -> None:
+    """Start it with the main process's signals blocked: its workers would end with it, before the run has saved."""
+    resource_tracker.ensure_running()  # else the fork server does it, and unblocks them
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_MAIN)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _unchanged(batch: Any) -> Any:
     return batch
 
@@ -85,9 +96,9 @@ def _unchanged(batch: Any) -> Any:
 def _start(number: int) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     # The main process finishes its step and saves when it is interrupted or preempted; it needs its batches for that.
-    for interruption in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(interruption, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _leave_later)  # Slurm sends it to every process of a job
+    for number in _FOR_MAIN:
+        signal.signal(number, _leave_later if number == signal.SIGTERM else signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _FOR_MAIN)  # blocked in the fork server
     threading.Thread(target=_leave_with_the_main_process, daemon=True).start()
 
 

@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-NAMES = ("stop", "diverged", "save")
+NAMES = ("stop", "diverged", "save", "failed")
 
 
 class Agreement(Callback):

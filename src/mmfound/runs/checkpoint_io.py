@@ -22,27 +22,32 @@ class DurableIO(CheckpointIO):
     """Writes checkpoints that are whole or absent, off the training thread, one at a time.
 
     `save_checkpoint` copies the tensors and returns; a checkpoint gets its name when `publish` has been called. What a
-    write met is raised at the next save or at `wait`.
+    save meets is kept in `error`, for all ranks to end together, and nothing is written after it.
+
+    Attributes:
+        error: what the last save met.
     """
 
     def __init__(self) -> None:
         self.on_published: Callable[[Path], None] = lambda path: None  # called by the writing thread
+        self.error: Exception | None = None
         self._thread: threading.Thread | None = None
-        self._error: Exception | None = None
         self._go = threading.Event()  # set when the checkpoint in the making may get its name
         self._dropped = False
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Copy, and begin to write.
-
-        Raises:
-            DiskFullError: when the disk has no room for it.
-        """
+        """Copy, and begin to write."""
         path = Path(path)
-        self.wait()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        copied, size = snapshot(checkpoint)
-        _check_room(path, size)
+        self.settle()
+        if self.error is not None:
+            return
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            copied, size = snapshot(checkpoint)
+            _check_room(path, size)
+        except Exception as error:  # noqa: BLE001 - other ranks are on their way into a barrier
+            self.error = error
+            return
         self._go.clear()
         self._dropped = False
         self._thread = threading.Thread(target=self._write, args=(copied, path), name="checkpoint", daemon=True)
@@ -62,19 +67,12 @@ class DurableIO(CheckpointIO):
         self._dropped = True
         self._go.set()
 
-    def wait(self) -> None:
-        """Wait for the checkpoint in the making, which is published.
-
-        Raises:
-            Exception: what writing it met.
-        """
+    def settle(self) -> None:
+        """Wait for the checkpoint in the making, which is published."""
         self.publish()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
         """Read, on the CPU.
@@ -102,9 +100,7 @@ class DurableIO(CheckpointIO):
         """Leave no thread behind; a checkpoint in the making that training did not get to publish is dropped."""
         if not self._go.is_set():
             self.drop()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        self.settle()
 
     def _write(self, checkpoint: Mapping[str, Any], path: Path) -> None:
         try:
@@ -113,8 +109,8 @@ class DurableIO(CheckpointIO):
             self.on_published(path)
         except _Dropped:
             pass
-        except Exception as error:  # noqa: BLE001 - raised on the training thread
-            self._error = error
+        except Exception as error:  # noqa: BLE001 - for the training thread to raise
+            self.error = error
 
     def _wait_for_go(self) -> None:
         self._go.wait()

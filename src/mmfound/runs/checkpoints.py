@@ -11,6 +11,7 @@ from mmfound.callbacks.divergence import Divergence
 from mmfound.errors import ConfigError
 from mmfound.runs.agreement import Agreement
 from mmfound.runs.checkpoint_io import FACTS, DurableIO
+from mmfound.runs.failing import Failing
 from mmfound.runs.saved import FOLDER, Kind, Saving, tidy
 
 
@@ -26,15 +27,23 @@ class Checkpoints(Checkpoint):
         saving: when, and what stays.
         agreement: of the ranks on what is done at this step.
         divergence: speaks up when what is to be saved is not finite.
+        failing: ends the run where one rank cannot save.
         every_n_steps: where `saving` does not say.
     """
 
     def __init__(
-        self, run: Path, saving: Saving, agreement: Agreement, divergence: Divergence, every_n_steps: int = 500
+        self,
+        run: Path,
+        saving: Saving,
+        agreement: Agreement,
+        divergence: Divergence,
+        failing: Failing,
+        every_n_steps: int = 500,
     ) -> None:
         super().__init__()
         self.folder = run / FOLDER
         self.divergence = divergence
+        self.failing = failing
         self.saving = saving
         self.every_n_steps = saving.every_n_steps or every_n_steps
         self.agreement = agreement
@@ -143,6 +152,7 @@ class Checkpoints(Checkpoint):
         self._saved_at = time.monotonic()  # before the ranks exchange whether it is time to save
         self.agreement.now()
         self.divergence.act()
+        self.failing.act()
         self._saved_step = trainer.global_step
         self._note = {"kind": kind, **self._monitored(trainer), "written": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
         trainer.save_checkpoint(self.folder / f"step={trainer.global_step:08d}.ckpt")
@@ -159,8 +169,9 @@ class Checkpoints(Checkpoint):
         """Wait until what was saved is safe, on all ranks."""
         io = _io(trainer)
         if io is not None:
-            io.wait()
-        trainer.strategy.barrier("checkpoint")
+            io.settle()
+        self.agreement.now()
+        self.failing.act()
 
     def _validation_follows(self, trainer: Trainer) -> bool:
         loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher

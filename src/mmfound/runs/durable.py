@@ -5,7 +5,6 @@ to the disk and renamed. Its manifest, `NAME.manifest.json`, is on the disk befo
 not written here.
 """
 
-import errno
 import hashlib
 import json
 import os
@@ -13,11 +12,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from mmfound.errors import DiskFullError
+from mmfound.errors import FULL, DiskFullError
 from mmfound.files import sync
 
 _MARK, _MANIFEST = ".partial", ".manifest.json"
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Hashing:
@@ -76,7 +74,7 @@ def write(path: Path, fill: Callable[[Any], None], facts: Mapping[str, Any], bef
         sync(path.parent)
     except Exception as error:
         met = error if hashing is None or hashing.error is None else hashing.error
-        if isinstance(met, OSError) and met.errno in _FULL:
+        if isinstance(met, OSError) and met.errno in FULL:
             raise DiskFullError(
                 f"no room to write {path}: {met.strerror}; what was saved before is untouched. Make some, and start "
                 "the same command again"

@@ -31,6 +31,7 @@ class Lock:
         self.path = run / NAME
         self.stale_s = stale_s
         self._mine: dict[str, Any] = {}
+        self._seen_at = 0.0  # when it was ours, by this process's clock
         self._over = threading.Event()
 
     def acquire(self) -> "Lock":
@@ -43,6 +44,7 @@ class Lock:
         self._mine = _me()
         for _ in range(3):  # another process may take over the same dead lock
             if self._link():
+                self._seen_at = time.monotonic()
                 threading.Thread(target=self._beat, daemon=True, name="run lock").start()
                 return self
             owner = read(self.path)
@@ -53,6 +55,24 @@ class Lock:
                 )
             self._put_aside(owner)
         raise LockedError(f"{self.path} cannot be taken; remove it if no process trains in {self.path.parent}")
+
+    def lost(self) -> LockedError | None:
+        """The error to end with when another process has taken it: this one may have stood still for minutes.
+
+        Looked up every 20 seconds at most, of the three minutes that it takes to count as dead: it may be asked at
+        every step.
+        """
+        now = time.monotonic()
+        if now - self._seen_at < _BEAT_S:
+            return None
+        owner = read(self.path)
+        if owner and owner != self._mine:
+            return LockedError(
+                f"{self.path.parent} was taken over by process {owner['pid']} on {owner['host']} ({owner['user']}, "
+                f"since {owner['since']}) while this one gave no sign of life; it writes nothing more"
+            )
+        self._seen_at = now
+        return None
 
     def release(self) -> None:
         """Give it back, if it is still ours."""
@@ -111,7 +131,8 @@ class Lock:
     def _beat(self) -> None:
         while not self._over.wait(_BEAT_S):
             try:
-                os.utime(self.path)
+                if read(self.path) == self._mine:
+                    os.utime(self.path)
             except OSError:
                 continue  # a file server that is away for a moment
 

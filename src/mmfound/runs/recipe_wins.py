@@ -5,6 +5,8 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.optim.lr_scheduler import LambdaLR
 
+from mmfound.errors import ConfigError
+
 _STATE = ("params", "lr")  # the rate is the schedule's to say
 
 
@@ -12,15 +14,35 @@ class RecipeWins(Callback):
     """Takes an optimiser's settings from the recipe where torch takes them from the checkpoint.
 
     A checkpoint holds learning rate, betas and weight decay beside the moments, and restoring the moments would put the
-    old settings back without a word.
+    old settings back without a word. Moments of another optimiser are refused, which torch would take and not use.
     """
 
     def __init__(self) -> None:
+        self._kinds: list[str] = []  # of optimisers, by class
         self._built: list[list[dict[str, Any]]] = []
         self._base: list[list[Any]] = []
 
+    def state_dict(self) -> dict[str, Any]:
+        """What the moments belong to."""
+        return {"optimizers": self._kinds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """For `on_fit_start` to compare."""
+        self._kinds = list(state_dict["optimizers"])
+
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note what the recipe has built, before the checkpoint's state is restored."""
+        """Note what the recipe has built, before the checkpoint's state is restored.
+
+        Raises:
+            ConfigError: when the checkpoint is of another optimiser.
+        """
+        kinds = [type(optimizer).__name__ for optimizer in trainer.optimizers]
+        if self._kinds and self._kinds != kinds:
+            raise ConfigError(
+                f"the checkpoint's optimiser is {', '.join(self._kinds)}, the recipe's {', '.join(kinds)}, to which "
+                "its state means nothing; undo the change to the optimiser, or begin with --init_from in another --run_dir"
+            )
+        self._kinds = kinds
         self._built = [[_settings(group) for group in optimizer.param_groups] for optimizer in trainer.optimizers]
         self._base = [list(found.base_lrs) for found in _schedules(trainer)]
 

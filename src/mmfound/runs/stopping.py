@@ -1,6 +1,7 @@
 """Ends a run that a signal asks to stop: saved, at the end of a step, on all ranks together."""
 
 import signal
+from collections.abc import Callable
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -18,16 +19,24 @@ class Stopping(Callback):
         signals: what has come.
         agreement: carries it to the other ranks.
         checkpoints: saves; None where nothing is saved.
+        alive: called between the batches of evaluators.
 
     Attributes:
         ended_by: the error to leave with once training has stopped; None while nobody asked.
     """
 
-    def __init__(self, signals: StopSignals, agreement: Agreement, checkpoints: Checkpoints | None) -> None:
+    def __init__(
+        self,
+        signals: StopSignals,
+        agreement: Agreement,
+        checkpoints: Checkpoints | None,
+        alive: Callable[[], None] = lambda: None,
+    ) -> None:
         self.signals = signals
         self.agreement = agreement
         self.checkpoints = checkpoints
         self.ended_by: UserError | None = None
+        self._alive = alive
         agreement.says["stop"] = lambda: signals.received
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -64,6 +73,7 @@ class Stopping(Callback):
             data.between_eval_batches = None
 
     def _between(self, trainer: Trainer) -> None:
+        self._alive()
         self.agreement.exchange()
         self._leave(trainer)
 

@@ -9,9 +9,19 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from mmfound.errors import Interrupted, Preempted, UserError
+from mmfound.errors import (
+    FailedElsewhere,
+    Interrupted,
+    LockedError,
+    Preempted,
+    RunEnded,
+    UserError,
+    exit_code,
+    user_error,
+)
 
 NAME = "summary.json"
+FAILED_RANK = "failed_rank"  # the first one that failed, where they did not end together
 
 
 def read(run: Path) -> dict[str, Any]:
@@ -23,12 +33,33 @@ def read(run: Path) -> dict[str, Any]:
         return {}
 
 
-def write(run: Path, summary: Mapping[str, Any]) -> None:
-    """Replace the summary of a run folder at once."""
+def write(run: Path, summary: Mapping[str, Any], rank: int = 0) -> None:
+    """Replace the summary of a run folder at once; ranks may do so at the same time."""
     run.mkdir(parents=True, exist_ok=True)
-    temporary = run / (NAME + ".tmp")
+    temporary = run / f".{NAME}.{rank}"
     temporary.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     os.replace(temporary, run / NAME)
+
+
+def begin(run: Path) -> None:
+    """Forget which rank has failed in an earlier start."""
+    found = read(run)
+    if found.pop(FAILED_RANK, None) is not None:
+        write(run, found)
+
+
+def note_failure(run: Path, error: BaseException) -> None:
+    """Write down what ended a start before its first step."""
+    write(run, {**read(run), "exit_reason": _reason(error), "exit_code": exit_code(error)})
+
+
+def failed_elsewhere(run: Path, rank: int) -> FailedElsewhere | None:
+    """The error to end with on a rank that has lost the others because one of them has failed; None when none has."""
+    found = read(run)
+    failed = found.get(FAILED_RANK, rank)
+    if failed == rank:
+        return None
+    return FailedElsewhere(f"rank {failed} has failed: {found['exit_reason']}", int(found["exit_code"]))
 
 
 def numbers(metrics: Mapping[str, Any]) -> dict[str, float | None]:
@@ -40,10 +71,15 @@ def numbers(metrics: Mapping[str, Any]) -> dict[str, float | None]:
 class Summary(Callback):
     """Writes the summary when training ends, in whatever way.
 
+    The first rank writes it. Another one that fails by itself writes its reason and exit code, which launchers mask.
+
     Args:
         run: the run folder.
         totals: steps, samples, seconds, samples_per_second and data_wait_share when called, as `RunLog.totals`.
         ended_by: what stopped training before its last step, when called after the end.
+
+    Attributes:
+        started: whether training has begun.
     """
 
     def __init__(
@@ -55,42 +91,54 @@ class Summary(Callback):
         self.run = run
         self.totals = totals
         self.ended_by = ended_by
-        self._started = False
+        self.started = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From here on there is something to sum up; a killed run leaves this."""
-        self._started = True
         if trainer.is_global_zero:
             write(self.run, {**read(self.run), "exit_reason": "running", "exit_code": None})
+        trainer.strategy.barrier("summary")  # what another rank writes comes after this
+        self.started = True
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Training ended by itself, or was asked to."""
         error = self.ended_by()
+        ended = {"exit_reason": "running", "exit_code": None}  # until the export is written
         if error is not None:
-            self._write(trainer, _reason(error), error.exit_code)
-            return
-        self._write(trainer, "running", None)  # until the export is written
+            ended = {"exit_reason": _reason(error), "exit_code": error.exit_code}
+        if trainer.is_global_zero:
+            self._write(trainer, ended)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """All is done; the last of the callbacks."""
-        if trainer.is_global_zero and self._started and self.ended_by() is None:
+        if trainer.is_global_zero and self.started and self.ended_by() is None:
             reached = 0 < trainer.max_steps <= trainer.global_step
             reason = "max_steps" if reached else "stopped" if trainer.should_stop else "max_epochs"
             write(self.run, {**read(self.run), "exit_reason": reason, "exit_code": 0})
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Training was broken off."""
-        self._write(trainer, _reason(exception), exception.exit_code if isinstance(exception, UserError) else 1)
-
-    def _write(self, trainer: Trainer, reason: str, code: int | None) -> None:
-        if not trainer.is_global_zero or not self._started:
+        rank, mine = trainer.global_rank, user_error(exception)
+        if not self.started or isinstance(mine, LockedError):  # the folder is another run's
             return
-        ended = {"metrics": numbers(trainer.callback_metrics), "steps": trainer.global_step}
+        ended = {"exit_reason": _reason(exception), "exit_code": exit_code(exception)}
+        if not isinstance(mine, RunEnded) and trainer.world_size > 1:
+            if mine is None and failed_elsewhere(self.run, rank) is not None:
+                return
+            ended[FAILED_RANK] = rank
+        if trainer.is_global_zero:
+            self._write(trainer, ended)
+        elif FAILED_RANK in ended:
+            write(self.run, {**read(self.run), **ended}, rank)
+
+    def _write(self, trainer: Trainer, ended: Mapping[str, Any]) -> None:
+        found = {"metrics": numbers(trainer.callback_metrics), "steps": trainer.global_step}
         totals = {name: round(value, 4) for name, value in self.totals().items() if name != "steps"}
-        write(self.run, {**read(self.run), **ended, "exit_reason": reason, "exit_code": code, **totals})
+        write(self.run, {**read(self.run), **found, **ended, **totals})
 
 
 def _reason(error: BaseException) -> str:
+    error = user_error(error) or error
     if isinstance(error, (KeyboardInterrupt, Interrupted)):
         return "interrupted"
     first = str(error).splitlines()[0] if str(error) else ""

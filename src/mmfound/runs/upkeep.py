@@ -13,6 +13,7 @@ from mmfound.callbacks.watchdog import Watchdog
 from mmfound.runs.agreement import Agreement
 from mmfound.runs.checkpoint_io import DurableIO
 from mmfound.runs.checkpoints import Checkpoints
+from mmfound.runs.failing import Failing, Look
 from mmfound.runs.recipe_wins import RecipeWins
 from mmfound.runs.saved import Saving
 from mmfound.runs.signals import StopSignals
@@ -24,6 +25,7 @@ class Upkeep:
     """The callbacks of one fit that belong together; those in `callbacks` are in the order in which they must act."""
 
     agreement: Agreement
+    failing: Failing
     divergence: Divergence
     stopping: Stopping
     checkpoints: Checkpoints | None
@@ -32,26 +34,37 @@ class Upkeep:
 
     @classmethod
     def of(
-        cls, run: Path, signals: StopSignals, saving: Saving | None, divergence: Divergence, every_n_steps: int
+        cls,
+        run: Path,
+        signals: StopSignals,
+        lost: Look,
+        saving: Saving | None,
+        divergence: Divergence,
+        every_n_steps: int,
     ) -> "Upkeep":
         """Put together.
 
         Args:
             run: the run folder.
             signals: what asks the run to stop.
+            lost: the error to end with when the run folder is another process's by now.
             saving: when to save; None for a run that saves nothing.
             divergence: what to do about losses that are not finite.
             every_n_steps: between two checkpoints where `saving` does not say.
         """
         agreement = Agreement()
-        checkpoints = None if saving is None else Checkpoints(run, saving, agreement, divergence, every_n_steps)
-        stopping = Stopping(signals, agreement, checkpoints)
-        return cls(agreement, divergence, stopping, checkpoints, Watchdog(run), DurableIO())
+        failing, io = Failing(agreement), DurableIO()
+        failing.looks += [lost, lambda: io.error]
+        checkpoints = saving and Checkpoints(run, saving, agreement, divergence, failing, every_n_steps)
+        watchdog = Watchdog(run)
+        stopping = Stopping(signals, agreement, checkpoints, watchdog.alive)
+        return cls(agreement, failing, divergence, stopping, checkpoints, watchdog, io)
 
     @property
     def callbacks(self) -> list[Callback]:
         """Lightning moves `checkpoints` behind all others."""
-        found = [RecipeWins(), self.agreement, self.divergence, self.stopping, self.watchdog, self.checkpoints]
+        first = [RecipeWins(), self.agreement, self.failing]
+        found = [*first, self.divergence, self.stopping, self.watchdog, self.checkpoints]
         return [callback for callback in found if callback is not None]
 
     def goes_on_from(self, checkpoint: Path | None) -> None:

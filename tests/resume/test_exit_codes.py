@@ -1,0 +1,78 @@
+"""Every exit code on two ranks, under Lightning's launcher and under torchrun, which turns all but 0 into 1.
+
+Code 0, and 4 under both, are in `test_exact_resume`; those of one rank in `tests/cli`.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from mmfound.runs.lock import Lock
+from tests.resume import drill
+
+TWO = ("--trainer.devices", "2", "--trainer.strategy", "ddp")
+TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "mmfound")
+LAUNCHERS = pytest.mark.parametrize("launch", [("-m", "mmfound"), TORCHRUN], ids=["lightning", "torchrun"])
+
+ENDINGS = [
+    ("in_step:3:bug", 1, "a bug"),
+    ("in_step:3:bad_data", 3, "error: no picture in 3.tar"),
+    ("in_step:3:full_disk", 8, "error: no room to write"),
+    ("in_step:3:SIGINT:1", 130, "error: interrupted from the keyboard; saved"),
+]
+
+
+def masked(code: int, launch: tuple[str, ...]) -> int:
+    return 1 if launch == TORCHRUN else code
+
+
+@LAUNCHERS
+@pytest.mark.parametrize(("what", "code", "message"), ENDINGS)
+def test_all_ranks_end_with_the_code_of_what_happened(
+    what: str, code: int, message: str, launch: tuple[str, ...], tmp_path: Path
+):
+    done = drill.fit(tmp_path, *TWO, "--checkpoints.every_n_steps", "1", interrupt=what, launch=launch)
+    assert done.returncode == masked(code, launch), done.stderr
+    assert message in done.stderr
+    assert drill.summary(tmp_path)["exit_code"] == code
+
+
+@LAUNCHERS
+@pytest.mark.parametrize("rank", [0, 1])
+def test_one_rank_that_fails_by_itself_takes_the_others_along(rank: int, launch: tuple[str, ...], tmp_path: Path):
+    done = drill.fit(tmp_path, *TWO, interrupt=f"in_step:3:bad_data:{rank}", launch=launch)
+    assert done.returncode == masked(3, launch), done.stderr
+    assert "error: no picture in 3.tar" in done.stderr
+    ended = drill.summary(tmp_path)
+    assert (ended["exit_code"], ended["failed_rank"]) == (3, rank)
+    assert ended["exit_reason"] == "DataError: no picture in 3.tar"
+
+
+@LAUNCHERS
+def test_a_divergence_ends_both(launch: tuple[str, ...], tmp_path: Path):
+    done = drill.fit(tmp_path, *TWO, overlays=["poison.yaml"], launch=launch)
+    assert done.returncode == masked(5, launch), done.stderr
+    assert drill.summary(tmp_path)["exit_code"] == 5
+
+
+@LAUNCHERS
+def test_what_ends_a_start_is_in_the_summary_too(launch: tuple[str, ...], tmp_path: Path):
+    done = drill.fit(tmp_path, *TWO, "--data.global_batch_size", "17", launch=launch)
+    assert done.returncode == masked(2, launch), done.stderr
+    assert "which 2 processes cannot share" in done.stderr
+    assert drill.summary(tmp_path)["exit_code"] == 2
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "step=00000001.ckpt").touch()
+    done = drill.fit(tmp_path, *TWO, launch=launch)
+    assert done.returncode == masked(7, launch), done.stderr
+    assert drill.summary(tmp_path)["exit_code"] == 7
+
+
+@LAUNCHERS
+def test_a_folder_in_use_is_left_alone(launch: tuple[str, ...], tmp_path: Path):
+    lock = Lock(tmp_path).acquire()
+    done = drill.fit(tmp_path, *TWO, launch=launch)
+    lock.release()
+    assert done.returncode == masked(6, launch), done.stderr
+    assert "is in use by process" in done.stderr
+    assert list(tmp_path.iterdir()) == []
