@@ -62,7 +62,7 @@ def differences(run: Path, whole: Path, ranks: int = 1) -> list[str]:
     one, other = (_loader_state(checkpoint) for checkpoint in (one, other))
     found += [f"loader{place}" for place in _unlike(one, other)]
     for rank in range(ranks):
-        found += [f"rank {rank}: {line}" for line in _unlike_records(_record(run, rank), _record(whole, rank))]
+        found += [f"rank {rank}: {line}" for line in _unlike_records(record(run, rank), record(whole, rank))]
     found += [f"metrics.csv{place}" for place in _unlike(rows(run), rows(whole))]
     return found
 
@@ -94,7 +94,8 @@ def _loader_state(checkpoint: dict[str, Any]) -> Any:
     return checkpoint["loops"]["fit_loop"]["state_dict"]["combined_loader"]
 
 
-def _record(run: Path, rank: int) -> list[dict[str, Any]]:
+def record(run: Path, rank: int) -> list[dict[str, Any]]:
+    """What `parts.Record` has written: a line per micro-batch."""
     return [json.loads(line) for line in (run / f"record.{rank}.jsonl").read_text().splitlines()]
 
 

@@ -41,14 +41,17 @@ class FewDigits(Digits):
         return 48
 
 
-class HangingDigits(FewDigits):
-    """Takes its time over the first sample."""
+class HangsOnce(nn.Module):
+    """An augmentation that takes its time over the first picture."""
 
-    def __getitem__(self, index: int) -> Any:
-        if not getattr(self, "hung", False):
-            self.hung = True
-            time.sleep(8)
-        return super().__getitem__(index)
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+    def forward(self, image: Tensor) -> Tensor:
+        time.sleep(self.seconds)
+        self.seconds = 0.0
+        return image
 
 
 class Record(Callback):
@@ -62,6 +65,7 @@ class Record(Callback):
             "position": trainer.datamodule.train_loader.position,  # pyright: ignore
             "step": trainer.global_step,
             "batch": hashlib.sha256(b"".join(parts)).hexdigest(),
+            "keys": batch["key"],
             "loss": float(outputs["loss"]).hex(),
             "training": all(part.training for part in pl_module.modules()),
         }

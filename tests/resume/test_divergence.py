@@ -38,6 +38,17 @@ def test_rollback_leaves_the_batch_out_for_good(ranks: int, tmp_path: Path):
     assert finite(tmp_path)
 
 
+def test_rollback_out_of_a_validation_goes_on_in_training_mode(tmp_path: Path):
+    # Two ranks learn of step 8 when they are to save, after the validation that follows it.
+    two = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--checkpoints.every_n_steps", "1"]
+    after = ["--model.init_args.encoder.image_tower.init_args.after", "8"]
+    done = drill.fit(tmp_path, *POISON, "rollback", *two, *after, overlays=["poison.yaml"])
+    assert done.returncode == 0, done.stderr
+    assert "back to" in done.stdout
+    assert all(line["training"] for rank in (0, 1) for line in drill.record(tmp_path, rank))
+    assert finite(tmp_path)
+
+
 def test_skip_trains_on_without_the_step(tmp_path: Path):
     done = drill.fit(tmp_path, *POISON, "skip", overlays=["poison.yaml"])
     assert done.returncode == 0, done.stderr

@@ -58,6 +58,18 @@ def test_an_accumulation_window_is_redone(tmp_path: Path):
     assert asked.returncode == 4, asked.stderr
     assert drill.fit(tmp_path / "run", overlays=overlays).returncode == 0
     assert drill.differences(tmp_path / "run", tmp_path / "whole") == []
+    # With other micro-batches, on two ranks, the samples of a step and the steps of validations stay the same.
+    assert drill.fit(tmp_path / "other", overlays=overlays, interrupt="in_step:5:SIGTERM").returncode == 4
+    layout = ("--data.micro_batch_size", "2")
+    again = drill.fit(tmp_path / "other", *layout, overlays=overlays, interrupt="in_step:9:SIGTERM")
+    assert again.returncode == 4, again.stderr
+    assert drill.fit(tmp_path / "other", *TWO, overlays=overlays).returncode == 0
+    for name in ("train/lr", "train/samples", "val/loss"):
+        one, other = ([row["step"] for row in drill.rows(tmp_path / run) if row[name]] for run in ("other", "whole"))
+        assert one == other, name
+    batches = {line["position"]: line["keys"] for line in drill.record(tmp_path / "whole", 0)}
+    last = drill.record(tmp_path / "other", 0)[-1], drill.record(tmp_path / "other", 1)[-1]
+    assert [key for line in last for key in line["keys"]] == batches[220] + batches[224]
 
 
 def test_two_ranks_stop_together_and_go_on(tmp_path: Path):

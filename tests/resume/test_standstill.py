@@ -23,12 +23,18 @@ def soon(folder: Path, run: Path) -> str:
 
 def test_a_loader_that_hangs_before_the_first_batch_is_named(tmp_path: Path):
     run = tmp_path / "run"
-    source = ["--data.source", "parts.HangingDigits", "--data.workers", "0"]
-    done = drill.fit(run, *source, overlays=[soon(tmp_path, run)])
+    hangs = [
+        "--data.workers",
+        "0",
+        "--data.augment",
+        '[{"class_path": "parts.HangsOnce", "init_args": {"seconds": 8}}]',
+    ]
+    done = drill.fit(run, *hangs, overlays=[soon(tmp_path, run)])
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("no batch has ended for") == 1
     assert "the first one takes longer" in done.stderr
     assert "in _rest_of_pass" in done.stderr
+    assert "time.sleep(self.seconds)" in done.stderr
 
 
 def test_a_rank_that_does_not_answer_is_named(tmp_path: Path):

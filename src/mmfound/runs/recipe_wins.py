@@ -40,7 +40,7 @@ class RecipeWins(Callback):
         if self._kinds and self._kinds != kinds:
             raise ConfigError(
                 f"the checkpoint's optimiser is {', '.join(self._kinds)}, the recipe's {', '.join(kinds)}, to which "
-                "its state means nothing; undo the change to the optimiser, or begin with --init_from in another --run_dir"
+                "its state means nothing; undo the change, or begin with --init_from in another --run_dir"
             )
         self._kinds = kinds
         self._built = [[_settings(group) for group in optimizer.param_groups] for optimizer in trainer.optimizers]
