@@ -5,6 +5,7 @@
 Prints a table: what was done, how often, how often the run then ended bit for bit like the whole one. Runs are those of
 `tests/resume`: a shipped recipe at tiny width with dropout, augmentation, a mixture, an average of the weights and an
 evaluator. Most are forked from this process, which has imported everything; `--from-shell` many begin as commands.
+Kills come at random instants of training; a quarter of them wait for the next save to begin, and come within it.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -20,8 +22,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "resume")]
+
+from lightning.pytorch.utilities.rank_zero import rank_zero_only  # noqa: E402
 
 import mmfound.cli.training  # noqa: E402,F401 - what forked runs need
 from benchmarks import hostile  # noqa: E402
@@ -30,15 +36,27 @@ from mmfound.runs import durable, saved  # noqa: E402
 from tests.resume import drill  # noqa: E402
 
 TWO = ("--trainer.devices", "2", "--trainer.strategy", "ddp")
-OFTEN = ("--checkpoints.every_n_steps", "1", "--data.start_method", "fork")
+OFTEN = ("--checkpoints.every_n_steps", "1")
+FORK = ("--data.start_method", "fork")  # a fork server would import everything again
 Tally = Counter[str]
 
 
 class Started:
-    """A run that has been started, forked from here or as a command."""
+    """A run that has been started, forked from here or as a command.
 
-    def __init__(self, run: Path, options: Iterable[str], overlays: Iterable[str] = (), shell: bool = False) -> None:
-        argv, self.log = drill.arguments(run, list(options), overlays), run.with_suffix(".log")
+    Args:
+        run: its folder.
+        options: beyond the drill's recipe.
+        overlays: further recipes of the tests.
+        ranks: processes.
+        shell: start it as a command, with whatever it launches by itself.
+    """
+
+    def __init__(
+        self, run: Path, options: Iterable[str], overlays: Iterable[str] = (), ranks: int = 1, shell: bool = False
+    ) -> None:
+        more = [*(TWO if ranks == 2 else ()), *(() if shell else FORK)]
+        argv, self.log = drill.arguments(run, [*options, *more], overlays), run.with_suffix(".log")
         if shell:
             with open(self.log, "a") as log:
                 command = [sys.executable, "-m", "mmfound", *argv]
@@ -46,14 +64,16 @@ class Started:
                     command, env=drill.environment(), stdout=log, stderr=log, start_new_session=True
                 ).pid
         else:
-            self.pid = os.fork() or self._be(argv)
+            self.pid = os.fork() or self._be(argv, ranks)
 
-    def _be(self, argv: list[str]) -> int:
+    def _be(self, argv: list[str], ranks: int) -> int:
         os.setsid()
         log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.environ.update(drill.environment())
+        if ranks == 2:
+            _be_one_of_two()
         code = 1
         try:
             code = main(argv)
@@ -77,10 +97,28 @@ class Started:
         except ProcessLookupError:
             return
 
+    def other_rank(self) -> int:
+        """Process of the second rank of a forked run."""
+        return int(Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()[0])
+
+    def until_saving(self, run: Path) -> None:
+        """Wait for the next save to begin, or the run's end."""
+        while not any((run / saved.FOLDER).glob(".*.partial")) and not self.is_over():
+            time.sleep(0.0005)
+
     def until_training(self, run: Path) -> None:
         """Wait for its first step, or its end."""
         while not (run / "record.0.jsonl").exists() and not self.is_over():
             time.sleep(0.005)
+
+
+def _be_one_of_two() -> None:
+    """Fork into two ranks that find each other as those of a launcher do."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    rank_zero_only.rank = 0 if os.fork() else 1
+    os.environ.update(LOCAL_RANK=str(rank_zero_only.rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
 
 
 class Drill:
@@ -101,7 +139,7 @@ class Drill:
         key = (*overlays, str(ranks))
         if key not in self._whole:
             run = self.folder / f"whole.{len(self._whole)}"
-            started = Started(run, self.options(ranks), overlays, shell=ranks > 1)
+            started = Started(run, self.options(), overlays, ranks)
             started.until_training(run)
             began = time.monotonic()
             if started.wait() != 0:
@@ -115,13 +153,13 @@ class Drill:
         return self.folder / f"run.{self._count}"
 
     @staticmethod
-    def options(ranks: int, workers: int = 0) -> list[str]:
+    def options(workers: int = 0) -> list[str]:
         """Of the command line."""
-        return [*OFTEN, "--data.workers", str(workers), *(TWO if ranks == 2 else ())]
+        return [*OFTEN, "--data.workers", str(workers)]
 
     def resume(self, run: Path, overlays: tuple[str, ...], ranks: int, shell: bool, tally: Tally) -> None:
         """Start again, as often as it takes, and compare."""
-        again = Started(run, self.options(ranks, self.random.choice((0, 2))), overlays, shell or ranks > 1)
+        again = Started(run, self.options(self.random.choice((0, 2))), overlays, ranks, shell)
         code = again.wait()
         tally["resumed"] += code == 0
         whole, _ = self.whole(overlays, ranks)
@@ -133,21 +171,44 @@ class Drill:
             shutil.rmtree(run)
 
 
-def signalled(d: Drill, number: int, ranks: int, shell: bool, tally: Tally) -> None:
-    """A signal at a random instant of training, or of its start."""
+def killed(d: Drill, ranks: int, shell: bool, tally: Tally) -> None:
+    """SIGKILL to all processes at a random instant of training or of its start, or of a save."""
     overlays = d.random.choice(((), ("accumulate.yaml",)))
     run, (_, seconds) = d.fresh(), d.whole(overlays, ranks)
-    started = Started(run, d.options(ranks, d.random.choice((0, 2))), overlays, shell or ranks > 1)
+    started = Started(run, d.options(d.random.choice((0, 2))), overlays, ranks, shell)
     if d.random.random() < 0.95:
         started.until_training(run)
     time.sleep(d.random.uniform(0, seconds))
-    early = started.is_over()
-    started.signal_all(number) if number == signal.SIGKILL else os.kill(started.pid, number)
+    if d.random.random() < 0.25:
+        started.until_saving(run)
+        time.sleep(d.random.uniform(0, 0.005))
+    tally["over before"] += started.is_over()
+    started.signal_all(signal.SIGKILL)
+    started.wait()
+    tally["runs"] += 1
+    tally["inside a save"] += any((run / saved.FOLDER).glob(".*.partial"))
+    tally["accumulation"] += bool(overlays)
+    tally["from a shell"] += shell
+    d.resume(run, overlays, ranks, shell, tally)
+
+
+def asked(d: Drill, number: int, ranks: int, shell: bool, tally: Tally) -> None:
+    """A signal to stop, at a random instant of training: to one process, or to every one as schedulers do."""
+    overlays = d.random.choice(((), ("accumulate.yaml",)))
+    run, (_, seconds) = d.fresh(), d.whole(overlays, ranks)
+    started = Started(run, d.options(d.random.choice((0, 2))), overlays, ranks, shell)
+    started.until_training(run)
+    time.sleep(d.random.uniform(0, seconds))
+    to_all = d.random.random() < 0.5
+    tally["over before"] += started.is_over()
+    if to_all:
+        started.signal_all(number)
+    elif not started.is_over():
+        os.kill(started.other_rank() if ranks == 2 and not shell else started.pid, number)
     code = started.wait()
     tally["runs"] += 1
-    tally["over before"] += early
-    tally["inside a save"] += any((run / saved.FOLDER).glob(".*.partial"))
-    tally["workers or accumulation or ranks"] += bool(overlays) or ranks > 1
+    tally["to every process"] += to_all
+    tally["from a shell"] += shell
     tally[f"exit {code}"] += 1
     d.resume(run, overlays, ranks, shell, tally)
 
@@ -155,7 +216,7 @@ def signalled(d: Drill, number: int, ranks: int, shell: bool, tally: Tally) -> N
 def full_disk(d: Drill, disk: Path, tally: Tally) -> None:
     """The disk fills up while it trains; what was saved stays good, and with room again it goes on."""
     run, ballast = disk / "run", disk / "ballast"
-    started = Started(run, d.options(1), ())
+    started = Started(run, d.options(), ())
     started.log.unlink(missing_ok=True)
     started.until_training(run)
     time.sleep(d.random.uniform(0, d.whole((), 1)[1]))
@@ -200,7 +261,7 @@ def poisoned(d: Drill, tally: Tally) -> None:
     """A batch at a random step makes the loss NaN: each policy does what it says, and no checkpoint has a NaN."""
     run, policy = d.fresh(), d.random.choice(("stop", "skip", "rollback"))
     place = "--model.init_args.encoder.image_tower.init_args.after"
-    options = [*d.options(1), "--divergence.policy", policy, place, str(d.random.randint(2, 14))]
+    options = [*d.options(), "--divergence.policy", policy, place, str(d.random.randint(2, 14))]
     code = Started(run, options, ["poison.yaml"]).wait()
     tally["runs"] += 1
     tally[policy] += 1
@@ -214,7 +275,7 @@ def hostile_files(d: Drill, tally: Tally) -> None:
     for kind, mark, use, resumed in hostile.attempts(d.whole((), 1)[0], d.folder):
         if resumed is not None:
             more = ["--trainer.max_steps", "15"]
-            tally["refused"] += Started(Path(resumed[0]), [*d.options(1), *more]).wait() == 2
+            tally["refused"] += Started(Path(resumed[0]), [*d.options(), *more]).wait() == 2
         else:
             tally["refused"] += hostile.refused(use)
         tally["runs"] += 1
@@ -243,11 +304,11 @@ def run_all(arguments: argparse.Namespace, folder: Path) -> dict[str, Tally]:
         print(f"{name}: {dict(rows[name])}, {time.monotonic() - began:.0f} s", flush=True)
 
     shell, two = arguments.from_shell, arguments.two_ranks
-    one_rank = arguments.kills - two
-    repeat("SIGKILL, one rank", one_rank, lambda n, t: signalled(d, signal.SIGKILL, 1, n < shell, t))
-    repeat("SIGKILL, two ranks", two, lambda n, t: signalled(d, signal.SIGKILL, 2, True, t))
-    asks = (signal.SIGTERM, signal.SIGUSR1)
-    repeat("SIGTERM or SIGUSR1", arguments.signals, lambda n, t: signalled(d, asks[n % 2], 1, n < shell // 4, t))
+    repeat("SIGKILL, one rank", arguments.kills - two, lambda n, t: killed(d, 1, n < shell, t))
+    repeat("SIGKILL, two ranks", two, lambda n, t: killed(d, 2, n < shell // 4, t))
+    asks, two = (signal.SIGTERM, signal.SIGUSR1), two and arguments.signals // 5
+    repeat("SIGTERM or SIGUSR1", arguments.signals - two, lambda n, t: asked(d, asks[n % 2], 1, n < shell // 2, t))
+    repeat("SIGTERM or SIGUSR1, two ranks", two, lambda n, t: asked(d, asks[n % 2], 2, n < shell // 8, t))
     source = d.whole((), 1)[0]
     repeat("truncation or bit flip", arguments.damages, lambda n, t: damaged(d, source, t))
     repeat("NaN in a batch", arguments.poisons, lambda n, t: poisoned(d, t))
@@ -268,7 +329,7 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--two-ranks", type=int, default=40, help="of the kills")
-    parser.add_argument("--from-shell", type=int, default=20, help="of the kills of one rank")
+    parser.add_argument("--from-shell", type=int, default=20, help="of the kills of one rank; fewer of the rest")
     parser.add_argument("--signals", type=int, default=100)
     parser.add_argument("--damages", type=int, default=200)
     parser.add_argument("--poisons", type=int, default=40)
