@@ -287,7 +287,7 @@ def table(rows: dict[str, Tally]) -> str:
     """Markdown."""
     lines = ["| fault | runs | |", "|---|---|---|"]
     for name, tally in rows.items():
-        told = ", ".join(f"{what} {count}" for what, count in tally.items() if what != "runs" and count)
+        told = ", ".join(f"{what} {count}" for what, count in tally.items() if what != "runs")
         lines.append(f"| {name} | {tally['runs']} | {told} |")
     return "\n".join(lines)
 

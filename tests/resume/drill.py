@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 HERE = Path(__file__).parent
 LAST = "checkpoints/step=00000014.ckpt"
@@ -64,7 +65,7 @@ def differences(run: Path, whole: Path, ranks: int = 1) -> list[str]:
     for rank in range(ranks):
         found += [f"rank {rank}: {line}" for line in _unlike_records(record(run, rank), record(whole, rank))]
     found += [f"metrics.csv{place}" for place in _unlike(rows(run), rows(whole))]
-    return found
+    return found + [f"events{place}" for place in _unlike(events(run), events(whole))]
 
 
 def is_finite(path: Path) -> bool:
@@ -105,6 +106,13 @@ def _unlike_records(one: list[dict[str, Any]], whole: list[dict[str, Any]]) -> l
     wrong = [f"trained on another batch: {line}" for line in one if line != expected[line["position"]]]
     missing = expected.keys() - {line["position"] for line in one}
     return wrong + [f"never trained on the batch before {position}" for position in sorted(missing)]
+
+
+def events(run: Path) -> dict[str, list[tuple[int, float]]]:
+    """The scalars that TensorBoard shows, but for what the clock says."""
+    shown = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
+    names = [name for name in shown.Tags()["scalars"] if name not in _RATES]
+    return {name: [(event.step, event.value) for event in shown.Scalars(name)] for name in names}
 
 
 def rows(run: Path) -> list[dict[str, str]]:

@@ -10,11 +10,17 @@ FAULTS = drill.HERE.parents[1] / "benchmarks" / "faults.py"
 
 
 def test_runs_broken_at_random_end_like_the_whole_one():
-    counts = ["--kills", "3", "--two-ranks", "0", "--from-shell", "1", "--signals", "2", "--damages", "40"]
+    kills = ["--kills", "4", "--two-ranks", "1", "--from-shell", "1"]
+    counts = [*kills, "--signals", "2", "--damages", "40", "--poisons", "3"]
     command = [sys.executable, "-W", "ignore", str(FAULTS), "--seed", "1", *counts]
     done = subprocess.run(command, env=drill.environment(), capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr
     rows = dict(re.findall(r"^\| ([^|]+) \| (\d+ \| [^|]*) \|$", done.stdout, flags=re.MULTILINE))
-    assert re.match(r"3 \|.* bit-equal 3\b", rows["SIGKILL, one rank"]), done.stdout + done.stderr
-    assert re.match(r"2 \|.* bit-equal 2\b", rows["SIGTERM or SIGUSR1"]), done.stdout + done.stderr
+    for name, count in {"SIGKILL, one rank": 3, "SIGKILL, two ranks": 1, "SIGTERM or SIGUSR1": 2}.items():
+        assert re.match(rf"{count} \|.* resumed {count}, bit-equal {count}$", rows[name].strip()), (
+            done.stdout + done.stderr
+        )
     assert rows["truncation or bit flip"] == "40 | detected 40, fell back 40"
+    assert "ended as said 3" in rows["NaN in a batch"]
+    assert "checkpoints finite 3" in rows["NaN in a batch"]
+    assert re.match(r"20 \|.* executed 0\b", rows["code in a file"]), rows["code in a file"]

@@ -1,7 +1,7 @@
 """The one LightningCLI, over `Task` and `LightningDataModule`."""
 
 import shlex
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +142,8 @@ class Cli(LightningCLI):
         """What ended a start before its first step; later on a callback does it."""
         began = any(isinstance(callback, Summary) and callback.started for callback in self._callbacks())
         if error is not None and not isinstance(error, Finished) and not began:
-            summary.note_failure(self.run_folder, error)
+            with suppress(OSError):  # of a full disk
+                summary.note_failure(self.run_folder, error)
 
     def _callbacks(self) -> list[Any]:
         return getattr(getattr(self, "trainer", None), "callbacks", [])
@@ -220,9 +221,9 @@ class Cli(LightningCLI):
                     part.training = training
             except Exception as error:
                 elsewhere = summary.failed_elsewhere(self.run_folder, self.trainer.global_rank)
-                if elsewhere is None or user_error(error) is not None:
+                if user_error(error) is not None or elsewhere is None:
                     raise
-                raise elsewhere from None  # the connection to a rank that has failed
+                raise elsewhere from None  # what was met is the end of the connection to that rank
         if keeps.stopping.ended_by is not None:
             raise keeps.stopping.ended_by
         say(report.after_fit(self.run_folder, self.command))

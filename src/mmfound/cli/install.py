@@ -120,8 +120,7 @@ class Events(TensorBoardLogger):
     """TensorBoard events straight in the run folder, without a copy of the configuration beside `config.yaml`."""
 
     def __init__(self, run: Path, steps_done: int = 0) -> None:
-        purge: dict[str, Any] = {"purge_step": steps_done} if steps_done else {}
-        super().__init__(str(run), name="", version="", default_hp_metric=False, **purge)
+        super().__init__(str(run), name="", version="", default_hp_metric=False, purge_step=steps_done)
 
     def rewind(self, steps_done: int) -> None:
         """Hide what was logged after a step that the run goes back to."""
