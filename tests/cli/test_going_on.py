@@ -167,6 +167,34 @@ def test_a_run_killed_after_its_last_step_is_ended_properly(run, folder: Path):
     assert "already finished" in run(*FIT)[1]
 
 
+def test_a_run_of_epochs_killed_before_its_end_is_ended_properly(run, folder: Path):
+    epochs = (*FIT, "--trainer.max_steps", "-1", "--trainer.max_epochs", "1")
+    assert run(*epochs)[0] == 0
+    shutil.rmtree(RUN / "export")
+    (RUN / "summary.json").write_text('{"exit_reason": "running", "exit_code": null}')
+    assert run(*epochs)[0] == 0
+    assert (RUN / "export" / "module.safetensors").exists()
+    assert json.loads((RUN / "summary.json").read_text())["exit_reason"] == "max_epochs"
+    assert "already finished: the end of its epochs" in run(*epochs)[1]
+    assert run(*epochs[:-1], "2")[0] == 0
+    assert checkpoint(16).exists()
+
+
+def test_a_run_that_a_callback_has_stopped_is_finished_until_the_recipe_changes(run, folder: Path):
+    stops = {"class_path": "lightning.pytorch.callbacks.EarlyStopping"}
+    stops["init_args"] = {"monitor": "val/loss", "patience": 1, "min_delta": 1e9}
+    early = (*FIT, "--trainer.max_steps", "50", "--trainer.callbacks", json.dumps([stops]))
+    assert run(*early)[0] == 0
+    stopped_at = json.loads((RUN / "summary.json").read_text())["steps"]
+    assert stopped_at < 50
+    code, out, _ = run(*early)
+    assert code == 0
+    assert f"already finished: a callback has stopped runs/toy/small at step {stopped_at}" in out
+    code, out, _ = run(*FIT, "--trainer.max_steps", "50")
+    assert code == 0
+    assert checkpoint(50).exists()
+
+
 def test_a_damaged_newer_checkpoint_does_not_cost_the_good_ones(run, folder: Path):
     assert run(*FIT)[0] == 0
     checkpoint(4).write_bytes(b"")

@@ -110,6 +110,9 @@ class Interrupt(Callback):
             else:
                 os.kill(os.getpid(), getattr(signal, self.what))
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._at("setup", trainer)
+
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         self._at("before_step", trainer)
 

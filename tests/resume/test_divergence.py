@@ -46,7 +46,17 @@ def test_rollback_out_of_a_validation_goes_on_in_training_mode(tmp_path: Path):
     assert done.returncode == 0, done.stderr
     assert "back to" in done.stdout
     assert all(line["training"] for rank in (0, 1) for line in drill.record(tmp_path, rank))
+    assert drill.summary(tmp_path)["exit_code"] == 0
+    assert "failed_rank" not in drill.summary(tmp_path)
     assert finite(tmp_path)
+
+
+def test_rollback_with_nothing_to_go_back_to_stops(tmp_path: Path):
+    after = ["--model.init_args.encoder.image_tower.init_args.after", "1"]
+    done = drill.fit(tmp_path, *POISON, "rollback", *after, overlays=["poison.yaml"])
+    assert done.returncode == 5, done.stderr
+    assert "there is no checkpoint yet to go back to" in done.stderr
+    assert drill.summary(tmp_path)["exit_code"] == 5
 
 
 def test_skip_trains_on_without_the_step(tmp_path: Path):

@@ -56,6 +56,8 @@ def test_an_accumulation_window_is_redone(tmp_path: Path):
     assert killed.returncode == -9
     asked = drill.fit(tmp_path / "run", overlays=overlays, interrupt="in_window:10:SIGTERM")
     assert asked.returncode == 4, asked.stderr
+    at_epochs_end = drill.fit(tmp_path / "run", overlays=overlays, interrupt="in_validation:12:SIGTERM")
+    assert at_epochs_end.returncode == 4, at_epochs_end.stderr
     assert drill.fit(tmp_path / "run", overlays=overlays).returncode == 0
     assert drill.differences(tmp_path / "run", tmp_path / "whole") == []
     # With other micro-batches, on two ranks, the samples of a step and the steps of validations stay the same.
@@ -70,6 +72,15 @@ def test_an_accumulation_window_is_redone(tmp_path: Path):
     batches = {line["position"]: line["keys"] for line in drill.record(tmp_path / "whole", 0)}
     last = drill.record(tmp_path / "other", 0)[-1], drill.record(tmp_path / "other", 1)[-1]
     assert [key for line in last for key in line["keys"]] == batches[220] + batches[224]
+
+
+def test_a_run_of_epochs_goes_on_with_the_next_samples(tmp_path: Path):
+    overlays = ("accumulate.yaml",)
+    for epochs in ("1", "3"):
+        done = drill.fit(tmp_path, "--trainer.max_steps", "-1", "--trainer.max_epochs", epochs, overlays=overlays)
+        assert done.returncode == 0, done.stderr
+    positions = [line["position"] for line in drill.record(tmp_path, 0)]
+    assert positions == list(range(4, 3 * 48 + 1, 4))
 
 
 def test_two_ranks_stop_together_and_go_on(tmp_path: Path):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mmfound.runs import durable, saved
 from mmfound.runs.lock import Lock
 from tests.resume import drill
 
@@ -16,7 +17,7 @@ LAUNCHERS = pytest.mark.parametrize("launch", [("-m", "mmfound"), TORCHRUN], ids
 
 ENDINGS = [
     ("in_step:3:bug", 1, "a bug"),
-    ("in_step:3:bad_data", 3, "error: no picture in 3.tar"),
+    ("before_step:3:bad_data", 3, "error: no picture in 3.tar"),
     ("in_step:3:full_disk", 8, "error: no room to write"),
     ("in_step:3:SIGINT:1", 130, "error: interrupted from the keyboard; saved"),
 ]
@@ -35,17 +36,30 @@ def test_all_ranks_end_with_the_code_of_what_happened(
     assert done.returncode == masked(code, launch), done.stderr
     assert message in done.stderr
     assert drill.summary(tmp_path)["exit_code"] == code
+    newest = saved.newest(tmp_path)  # what was saved before stays, even if it had no name yet
+    assert newest is not None
+    assert durable.damage(newest) is None
+    assert (saved.step_of(newest) or 0) >= (2 if code == 8 else 3)
 
 
 @LAUNCHERS
-@pytest.mark.parametrize("rank", [0, 1])
-def test_one_rank_that_fails_by_itself_takes_the_others_along(rank: int, launch: tuple[str, ...], tmp_path: Path):
-    done = drill.fit(tmp_path, *TWO, interrupt=f"in_step:3:bad_data:{rank}", launch=launch)
+@pytest.mark.parametrize(("place", "rank"), [("in_step:3", 0), ("setup:0", 1)])
+def test_one_rank_that_fails_by_itself_takes_the_others_along(
+    place: str, rank: int, launch: tuple[str, ...], tmp_path: Path
+):
+    done = drill.fit(tmp_path, *TWO, interrupt=f"{place}:bad_data:{rank}", launch=launch)
     assert done.returncode == masked(3, launch), done.stderr
     assert "error: no picture in 3.tar" in done.stderr
     ended = drill.summary(tmp_path)
     assert (ended["exit_code"], ended["failed_rank"]) == (3, rank)
     assert ended["exit_reason"] == "DataError: no picture in 3.tar"
+
+
+def test_a_rank_that_is_killed_is_named(tmp_path: Path):
+    done = drill.fit(tmp_path, *TWO, interrupt="in_step:3:SIGKILL:1")
+    assert done.returncode == 1, done.stderr
+    assert "error: rank 1 has failed: was killed by SIGKILL" in done.stderr
+    assert drill.summary(tmp_path)["failed_rank"] == 1
 
 
 @LAUNCHERS

@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from mmfound.callbacks import Divergence
+from mmfound.errors import ConfigError
 from mmfound.runs import durable
 from mmfound.runs.agreement import Agreement
 from mmfound.runs.checkpoint_io import DurableIO
@@ -48,7 +49,7 @@ class Saves(Checkpoints):
 
     def __init__(self, run: Path, saving: Saving) -> None:
         self.agreement = Agreement()
-        super().__init__(run, saving, self.agreement, Divergence(), Failing(self.agreement))
+        super().__init__(run, saving, self.agreement, Divergence(), Failing(run, self.agreement))
         self.saves: list[tuple[int, int]] = []
         self.kinds: list[str] = []
         self.validations = 0
@@ -73,8 +74,7 @@ def train(saves: Saves, *, validates: bool = True, values: tuple[float, ...] = (
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        check_val_every_n_epoch=None,
-        **arguments,
+        **{"check_val_every_n_epoch": None, **arguments},
     )
     trainer.fit(Line(values), loader, loader if validates else [])
     return trainer
@@ -88,6 +88,25 @@ def test_saves_at_the_interval_and_the_last_step_after_their_validation(tmp_path
     saves = Saves(tmp_path / "even", Saving(every_n_steps=3))
     train(saves, max_steps=8, val_check_interval=4)
     assert saves.saves == [(3, 0), (6, 1), (8, 2)]
+
+
+def test_waits_for_the_first_validation_after_some_epochs_too(tmp_path: Path):
+    saves = Saves(tmp_path, Saving(every_n_steps=10))
+    train(saves, max_epochs=2, check_val_every_n_epoch=2)
+    assert saves.saves == [(10, 0), (20, 1)]
+
+
+@pytest.mark.parametrize("name", ["keep", "every_n_steps", "keep_every_n_steps"])
+def test_what_would_keep_nothing_is_refused(name: str):
+    with pytest.raises(ConfigError, match=f"checkpoints.{name} is -1; it must be at least 1"):
+        Saving(**{name: -1})
+
+
+def test_a_metric_that_is_not_logged_is_no_monitor(tmp_path: Path):
+    saves = Saves(tmp_path, Saving(every_n_steps=2, monitor="val/los"))
+    with pytest.raises(ConfigError, match="'val/los', which is not logged; there are val/loss"):
+        train(saves, max_steps=4, val_check_interval=2)
+    assert list(by_step(tmp_path)) == [2]
 
 
 def test_without_validation_data_no_save_is_late(tmp_path: Path):

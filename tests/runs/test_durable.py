@@ -86,6 +86,32 @@ def test_sweeping_takes_only_what_kills_leave(tmp_path: Path):
     assert durable.damage(path) is None
 
 
+@pytest.mark.parametrize("moment", range(4))
+def test_a_kill_while_a_file_is_replaced_leaves_one_of_the_two(
+    moment: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = write(tmp_path / "a.ckpt", b"old")
+    replace, calls = os.replace, []
+
+    def killed(*names: Any) -> None:
+        calls.append(names)
+        if len(calls) > moment:
+            raise KeyboardInterrupt  # `finally` removes partial files, as `sweep` would
+        replace(*names)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", killed)
+        if moment < 3:
+            with pytest.raises(KeyboardInterrupt):
+                write(path, b"new")
+        else:
+            write(path, b"new")
+    durable.sweep(tmp_path)
+    assert durable.damage(path) is None
+    assert path.read_bytes() == (b"old" if moment < 3 else b"new")
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["a.ckpt", "a.ckpt.manifest.json"]
+
+
 def test_the_newest_good_one_is_taken_and_the_damaged_are_named(tmp_path: Path):
     for step in (1, 2, 3):
         write(tmp_path / "checkpoints" / f"step={step:08d}.ckpt")

@@ -55,10 +55,23 @@ def test_another_host_counts_until_it_has_been_silent(tmp_path: Path):
 def test_an_earlier_start_of_the_same_job_is_no_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     owned_by(tmp_path, host="elsewhere")
+    with pytest.raises(LockedError):  # another step of the job, which may well live
+        Lock(tmp_path).acquire()
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     Lock(tmp_path).acquire().release()
-    owned_by(tmp_path, host="elsewhere", job="8")
+    owned_by(tmp_path, host="elsewhere", job="8", restarts=0)
     with pytest.raises(LockedError):
         Lock(tmp_path).acquire()
+
+
+def test_an_owner_from_before_this_host_was_started_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = owned_by(tmp_path, boot="another")
+    with pytest.raises(LockedError):  # another host of this name, which lives
+        Lock(tmp_path).acquire()
+    minute_ago = time.time() - 60
+    os.utime(path, (minute_ago, minute_ago))
+    monkeypatch.setattr("mmfound.runs.lock._uptime_s", lambda: 30.0)
+    Lock(tmp_path).acquire().release()
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}"])

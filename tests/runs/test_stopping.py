@@ -36,6 +36,19 @@ def test_a_second_ctrl_c_leaves_at_once(number: int, twice: int | None):
         main.kill()
 
 
+def test_ctrl_c_twice_leaves_after_another_signal_too():
+    with subprocess.Popen([sys.executable, "-c", MAIN], stdout=subprocess.PIPE, text=True) as main:
+        assert main.stdout is not None
+        main.stdout.readline()
+        main.send_signal(signal.SIGTERM)
+        assert main.stdout.readline().strip() == str(int(signal.SIGTERM))
+        main.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        assert main.poll() is None
+        main.send_signal(signal.SIGINT)
+        assert main.wait(10) == 130
+
+
 def test_handlers_are_put_back():
     before = signal.getsignal(signal.SIGTERM)
     with StopSignals().installed():

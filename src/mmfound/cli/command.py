@@ -120,11 +120,17 @@ class Cli(LightningCLI):
         folder.check_space(self.run_folder)
         if self._keeps_anything():
             self.at_exit.enter_context(self.signals.installed())
-            self._own_folder()
+            if start.is_first_host():
+                self._own_folder()
         self.checkpoint = start.choose_checkpoint(self.chosen, self.run_folder, settings.ckpt_path, self.command)
-        self.only_ends = self.chosen == "fit" and 0 < settings.trainer.max_steps <= self.steps_done
-        if self.only_ends and summary.read(self.run_folder).get("exit_code", 0) == 0:
-            raise Finished(report.finished(self.run_folder, self.steps_done, settings.trainer.max_steps))
+        if self.chosen == "fit" and self.checkpoint is not None:
+            reached = start.reached(self.checkpoint, settings.trainer)
+            self.only_ends = reached is not None
+            ended = summary.read(self.run_folder)
+            if reached is not None and ended.get("exit_code", 0) == 0:
+                raise Finished(report.finished(self.run_folder, self.steps_done, *reached))
+            if ended.get("exit_reason") in ("stopped", "max_epochs") and self._config_is_kept():
+                raise Finished(report.ended(self.run_folder, self.steps_done, ended["exit_reason"]))
 
     def _keeps_anything(self) -> bool:
         return self.chosen == "fit" and not self.settings.trainer.fast_dev_run
@@ -139,9 +145,9 @@ class Cli(LightningCLI):
             say(f"removed {path}, which was never finished")
 
     def _note_failure(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        """What ended a start before its first step; later on a callback does it."""
-        began = any(isinstance(callback, Summary) and callback.started for callback in self._callbacks())
-        if error is not None and not isinstance(error, Finished) and not began:
+        """What ended a start outside of training, where a callback does it."""
+        noted = any(isinstance(callback, Summary) and callback.has_ended for callback in self._callbacks())
+        if error is not None and not isinstance(error, Finished) and not noted:
             with suppress(OSError):  # of a full disk
                 summary.note_failure(self.run_folder, error)
 
@@ -168,6 +174,11 @@ class Cli(LightningCLI):
         if self.keeps is not None:
             self.keeps.attach(trainer)
         return trainer
+
+    def _config_is_kept(self) -> bool:
+        """Whether the recipe is that of the start before."""
+        last = folder.newest_text(self.run_folder, "config.yaml")
+        return last is not None and yaml.safe_load(last.read_text(encoding="utf-8")) == self._resolved()
 
     def _resolved(self) -> dict[str, Any]:
         """The whole recipe as plain values."""
@@ -220,7 +231,7 @@ class Cli(LightningCLI):
                 for part, training in modes:  # it may have come out of a validation
                     part.training = training
             except Exception as error:
-                elsewhere = summary.failed_elsewhere(self.run_folder, self.trainer.global_rank)
+                elsewhere = summary.failed_elsewhere(self.run_folder, self.trainer)
                 if user_error(error) is not None or elsewhere is None:
                     raise
                 raise elsewhere from None  # what was met is the end of the connection to that rank

@@ -6,6 +6,8 @@ from typing import Any
 
 from mmfound.runs import summary
 
+_ANEW = "to start anew: name another folder, --run_dir runs/NAME"
+
 
 def table(metrics: Mapping[str, float | None]) -> str:
     """Name and value, one a line."""
@@ -37,10 +39,28 @@ def after_fit(run: Path, command: str) -> str:
     return "\n".join(line for line in lines if line)
 
 
-def finished(run: Path, step: int, max_steps: int) -> str:
-    """A run that has nothing left to do, and the two ways on."""
+def finished(run: Path, step: int, setting: str, value: int) -> str:
+    """A run that has nothing left to do, and the two ways on.
+
+    Args:
+        run: the run folder.
+        step: of its newest checkpoint.
+        setting: of the trainer, that has been reached: max_steps or max_epochs.
+        value: of the setting.
+    """
     return (
-        f"already finished: {run} is at step {step} of max_steps {max_steps}\n"
-        f"to go on: raise it, --trainer.max_steps {2 * max_steps}\n"
-        "to start anew: name another folder, --run_dir runs/NAME"
+        f"already finished: {run} is at step {step} and has reached {setting} {value}\n"
+        f"to go on: raise it, --trainer.{setting} {2 * value}\n{_ANEW}"
     )
+
+
+def ended(run: Path, step: int, reason: str) -> str:
+    """A run that has ended by something else than its number of steps, and the two ways on.
+
+    Args:
+        run: the run folder.
+        step: of its newest checkpoint.
+        reason: the summary's `exit_reason`.
+    """
+    what = "the end of its epochs" if reason == "max_epochs" else "a callback"
+    return f"already finished: {what} has stopped {run} at step {step}\nto go on: change that\n{_ANEW}"

@@ -1,6 +1,8 @@
 """What a command starts from: its run folder and its weights."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
@@ -50,6 +52,28 @@ def choose_checkpoint(subcommand: str, run: Path, given: str | Path | None, comm
     if newest is not None:
         raise ConfigError(f"--ckpt_path none needs an empty run folder, and {newest} is there; name another --run_dir")
     return None
+
+
+def reached(checkpoint: Path, trainer: Any) -> tuple[str, int] | None:
+    """The end that a run has come to: max_steps or max_epochs of the recipe, and its value; None when it has not.
+
+    Args:
+        checkpoint: its newest.
+        trainer: the recipe's `trainer`.
+    """
+    facts = durable.manifest(checkpoint)
+    epochs = facts.get("epochs", 0) if facts.get("kind") == "last" else 0
+    for setting, done in {"max_steps": saved.step_of(checkpoint) or 0, "max_epochs": epochs}.items():
+        value = getattr(trainer, setting) or 0
+        if 0 < value <= done:
+            return setting, value
+    return None
+
+
+def is_first_host() -> bool:
+    """False on further hosts, where launchers number them: their first process has local rank 0, too."""
+    numbers = (os.environ.get(name, "0") for name in ("NODE_RANK", "GROUP_RANK", "OMPI_COMM_WORLD_RANK"))
+    return all(not number.isdigit() or int(number) == 0 for number in numbers)
 
 
 def _newest_good(run: Path) -> Path | None:

@@ -100,6 +100,7 @@ class ImageTextData(LightningDataModule):
         self.between_eval_batches: Callable[[], None] | None = None  # called by all ranks equally often
         self._skipped: set[int] = set()
         self._pass_loaders: list[PassLoader] = []
+        self._goes_on_at: dict[str, Any] = {}  # the training loader's state in the checkpoint of a resumed fit
 
     def prepare_data(self) -> None:
         """Let a tokenizer that learns do so; on one process per machine."""
@@ -140,7 +141,17 @@ class ImageTextData(LightningDataModule):
             identity={"seed": seed, "order": repr(self.order), "source": self.source.fingerprint()},
             skipped=self._skipped,
         )
+        if self._goes_on_at:
+            self.train_loader.load_state_dict(self._goes_on_at)
         return self.train_loader
+
+    def state_dict(self) -> dict[str, Any]:
+        """The training stream's position: Lightning does not restore a loader's own where an epoch was complete."""
+        return {} if self.train_loader is None else {"train_loader": self.train_loader.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on at the position."""
+        self._goes_on_at = state_dict.get("train_loader", {})
 
     def skip(self, position: int) -> None:
         """Leave out the global batch that starts at this position of the stream, from the next start of training on."""
@@ -178,9 +189,10 @@ class ImageTextData(LightningDataModule):
         reader = ListReader(self._eval_prepare, self.tokenizer, source)
         loader = PassLoader(reader, sampler, workers=workers, bad=BadReads(self.max_bad_fraction), keep=False)
         common = len(source) // plan.world // sampler.batch_size  # batches that every rank has
-        for number, batch in enumerate(loader):
+        for number, batch in enumerate(loader.everything()):
             moved = {name: _moved(value, torch.device(device)) for name, value in batch.items()}
-            yield image_float(moved)
+            if batch["key"]:
+                yield image_float(moved)
             if self.between_eval_batches is not None and number < common:
                 self.between_eval_batches()
 

@@ -177,10 +177,11 @@ class PassLoader:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """The batches that are not empty."""
-        for made in self._loader:
-            batch = _checked(made, self.bad)
-            if batch["key"]:
-                yield batch
+        return (batch for batch in self.everything() if batch["key"])
+
+    def everything(self) -> Iterator[dict[str, Any]]:
+        """All batches, those of bad samples alone too, which are empty."""
+        return (_checked(made, self.bad) for made in self._loader)
 
     def close(self) -> None:
         """End kept workers; iterating starts new ones."""

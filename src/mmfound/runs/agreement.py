@@ -52,11 +52,11 @@ class Agreement(Callback):
 
     def exchange(self) -> None:
         """Take what all said last time, and say what there is now."""
+        self._take()  # before this rank's device is waited for: another one may be gone
         mine = [self.says[name]() for name in NAMES]
         if self._group is None:
             self.agreed = dict(zip(NAMES, mine, strict=True))
             return
-        self._take()
         said = torch.tensor(mine)
         self._pending = (dist.all_reduce(said, op=dist.ReduceOp.MAX, group=self._group, async_op=True), said)
 

@@ -8,7 +8,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from mmfound.callbacks.divergence import Divergence
-from mmfound.errors import ConfigError
+from mmfound.errors import ConfigError, LockedError
 from mmfound.runs.agreement import Agreement
 from mmfound.runs.checkpoint_io import FACTS, DurableIO
 from mmfound.runs.failing import Failing
@@ -66,8 +66,9 @@ class Checkpoints(Checkpoint):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """See that all ranks go on from the same one. Prune when a checkpoint is safe, not before."""
-        first = trainer.strategy.broadcast(None if self.found is None else self.found.name)
-        if first != (None if self.found is None else self.found.name):
+        mine = None if self.found is None else self.found.name
+        first = trainer.strategy.broadcast(mine)
+        if not trainer.strategy.reduce_boolean_decision(first == mine):
             raise ConfigError(
                 f"rank {trainer.global_rank} found checkpoint {self.found}, and rank 0 {first}, in {self.folder}; the "
                 "run folder must be the same on all machines: put it on a file system that they share"
@@ -119,6 +120,9 @@ class Checkpoints(Checkpoint):
             last = 0 < trainer.max_steps <= trainer.global_step
             self._save(trainer, "best" if is_best else "last" if last else "interval")
             self._publish(trainer)
+        if self.saving.monitor and self.saving.monitor not in trainer.callback_metrics:
+            known = ", ".join(sorted(trainer.callback_metrics))
+            raise ConfigError(f"checkpoints.monitor is {self.saving.monitor!r}, which is not logged; there are {known}")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The log of the step is written."""
@@ -131,13 +135,23 @@ class Checkpoints(Checkpoint):
         self._publish(trainer)
         self._settle(trainer)
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """What was saved is good, whatever came after it, unless the folder is another run's by now."""
+        if not isinstance(exception, LockedError):
+            self._publish(trainer)
+
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """What the manifest repeats; a validation broken off is done again from its start."""
-        checkpoint[FACTS] = {"step": trainer.global_step, **self._note}
-        if self._validation_due:
-            progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
-            for count in ("total", "current"):
-                progress[count] = dict.fromkeys(progress[count], 0)
+        checkpoint[FACTS] = {"step": trainer.global_step, "epochs": trainer.current_epoch, **self._note}
+        if not self._validation_due:
+            return
+        loops = checkpoint["loops"]["fit_loop"]
+        for count in ("total", "current"):
+            validation = loops["epoch_loop.val_loop.batch_progress"]
+            validation[count] = dict.fromkeys(validation[count], 0)
+            # As at the end of the step: with the step complete and the validation done, a resumed loop never goes on.
+            training = loops["epoch_loop.batch_progress"]
+            training[count]["completed"] = training[count]["processed"] - 1
 
     def save_before_validation(self, trainer: Trainer) -> None:
         """Save, from within a validation, what was before it."""
@@ -177,7 +191,10 @@ class Checkpoints(Checkpoint):
         loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
         if fetcher is None or not trainer.enable_validation:
             return False
-        return bool(loop._should_check_val_fx(fetcher)) and not loop.val_loop.skip
+        if not loop._should_check_val_fx(fetcher):
+            return False
+        loop.val_loop.setup_data()  # or it does not know yet whether there is anything to validate
+        return not loop.val_loop.skip
 
     def _validation_was_to_follow(self, trainer: Trainer) -> bool:
         """Whether it would, had the run not been stopped; Lightning validates where a run stops."""

@@ -8,6 +8,7 @@ not written here.
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,7 +16,7 @@ from typing import Any, BinaryIO
 from mmfound.errors import FULL, DiskFullError
 from mmfound.files import sync
 
-_MARK, _MANIFEST = ".partial", ".manifest.json"
+_MARK, _ASIDE, _MANIFEST = ".partial", ".aside", ".manifest.json"
 
 
 class Hashing:
@@ -59,7 +60,7 @@ def write(path: Path, fill: Callable[[Any], None], facts: Mapping[str, Any], bef
     Raises:
         DiskFullError: when there is no room; nothing is left behind then.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}{_MARK}")
+    partial, proof = (found.with_name(f".{found.name}.{os.getpid()}{_MARK}") for found in (path, _manifest_path(path)))
     hashing: Hashing | None = None
     try:
         with open(partial, "wb") as file:
@@ -67,11 +68,13 @@ def write(path: Path, fill: Callable[[Any], None], facts: Mapping[str, Any], bef
             fill(hashing)
             file.flush()
             os.fsync(file.fileno())
+        _write_manifest(proof, {"file": path.name, "bytes": hashing.size, "sha256": hashing.digest(), **facts})
         before()
-        remove(path)  # of another timeline: its manifest must not stand beside the new contents, or the reverse
-        _write_manifest(path, {"file": path.name, "bytes": hashing.size, "sha256": hashing.digest(), **facts})
+        _put_aside(path)
+        os.replace(proof, _manifest_path(path))
         os.replace(partial, path)
         sync(path.parent)
+        remove(_aside(path))
     except Exception as error:
         met = error if hashing is None or hashing.error is None else hashing.error
         if isinstance(met, OSError) and met.errno in FULL:
@@ -82,6 +85,7 @@ def write(path: Path, fill: Callable[[Any], None], facts: Mapping[str, Any], bef
         raise
     finally:
         partial.unlink(missing_ok=True)
+        proof.unlink(missing_ok=True)
 
 
 def manifest(path: Path) -> dict[str, Any]:
@@ -116,7 +120,17 @@ def remove(path: Path) -> None:
 
 
 def sweep(folder: Path) -> list[Path]:
-    """Remove what kills have left behind: partial files, and manifests without a file. Only for the folder's owner."""
+    """Remove what kills have left behind: partial files, and manifests without a file. Only for the folder's owner.
+
+    A file that was put aside for another one of its name comes back if that one did not get there.
+    """
+    for old in folder.glob(f".*{_ASIDE}"):
+        path = old.with_name(old.name[1:].removesuffix(_ASIDE))
+        if not path.exists():
+            if _manifest_path(old).exists():
+                os.replace(_manifest_path(old), _manifest_path(path))
+            os.replace(old, path)
+        remove(old)
     stray = list(folder.glob(f".*{_MARK}"))
     for path in folder.glob(f"*{_MANIFEST}"):
         if not path.with_name(path.name.removesuffix(_MANIFEST)).exists():
@@ -131,13 +145,19 @@ def _manifest_path(path: Path) -> Path:
 
 
 def _write_manifest(path: Path, facts: Mapping[str, Any]) -> None:
-    final = _manifest_path(path)
-    partial = final.with_name(f".{final.name}.{os.getpid()}{_MARK}")
-    try:
-        with open(partial, "w", encoding="utf-8") as file:
-            json.dump(facts, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, final)
-    finally:
-        partial.unlink(missing_ok=True)
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(facts, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}{_ASIDE}")
+
+
+def _put_aside(path: Path) -> None:
+    """Keep what has this name until the new contents have it: they may be another timeline's, or better."""
+    if path.exists():
+        if _manifest_path(path).exists():
+            shutil.copyfile(_manifest_path(path), _manifest_path(_aside(path)))
+        os.replace(path, _aside(path))

@@ -24,6 +24,12 @@ class StepIntervals(Callback):
             self._steps = interval if self._steps is None else self._steps
             trainer.val_check_interval = self._steps * trainer.accumulate_grad_batches
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let a share of an epoch end with a step: a checkpoint in the middle of one would lose its gradients."""
+        every, step = trainer.val_check_batch, trainer.accumulate_grad_batches
+        if isinstance(trainer.val_check_interval, float) and isinstance(every, int) and every % step:
+            trainer.val_check_batch = every + step - every % step
+
     def state_dict(self) -> dict[str, Any]:
         """Micro-batches per step, in which a checkpoint's progress is counted."""
         return {"accumulation": self._accumulation}

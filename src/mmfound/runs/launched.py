@@ -1,6 +1,7 @@
 """The ranks that Lightning's launcher starts as children of the first one, and how all of them end."""
 
 import os
+import signal
 import threading
 import time
 from subprocess import Popen, TimeoutExpired
@@ -35,12 +36,21 @@ def prepare(trainer: "Trainer") -> None:
 
 
 def part(trainer: "Trainer") -> None:
-    """Let the children end by themselves: Lightning kills this process when it sees one end with an error."""
+    """Let no child's end kill this process: Lightning would do so without a word. `death` tells of it instead."""
     launcher = trainer.strategy.launcher
     watched = getattr(launcher, "procs", [])
     if watched:
         launcher.procs = watched.copy()  # pyright: ignore
         watched.clear()
+
+
+def death(trainer: "Trainer") -> tuple[int, str] | None:
+    """Rank and fate of a child that has ended with an error or was killed; None while there is none."""
+    for rank, child in enumerate(_children(trainer), trainer.global_rank + 1):
+        code = child.poll()
+        if code:
+            return rank, f"ended with code {code}" if code > 0 else f"was killed by {signal.Signals(-code).name}"
+    return None
 
 
 def end(trainer: "Trainer", patience_s: float) -> None:
@@ -53,12 +63,15 @@ def end(trainer: "Trainer", patience_s: float) -> None:
     part(trainer)
     os.environ.pop(_PARENT, None)
     deadline = time.monotonic() + patience_s
-    children: list[Popen] = getattr(trainer.strategy.launcher, "procs", [])
-    for child in children:
+    for child in _children(trainer):
         try:
             child.wait(max(0.0, deadline - time.monotonic()))
         except TimeoutExpired:
             child.kill()
+
+
+def _children(trainer: "Trainer") -> list[Popen]:
+    return getattr(trainer.strategy.launcher, "procs", [])
 
 
 def _end_with_parent(parent: int) -> None:

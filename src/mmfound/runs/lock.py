@@ -19,8 +19,8 @@ class Lock:
     """A file in the run folder that names its owner and is touched while the owner lives.
 
     It is made by a hard link, which is atomic on NFS too. An owner is gone when its process is gone from this host,
-    when it ran in an earlier start of this same Slurm job, or when it has not touched the file for three minutes by the
-    file system's own clock.
+    when it ran in an earlier start of this same Slurm job or before this host was started, or when it has not touched
+    the file for three minutes by the file system's own clock.
 
     Args:
         run: the run folder.
@@ -101,9 +101,11 @@ class Lock:
     def _is_dead(self, owner: dict[str, Any]) -> bool:
         if owner["host"] == self._mine["host"] and owner["boot"] == self._mine["boot"]:
             return _started(owner["pid"]) != owner["started"]
-        if owner["job"] and owner["job"] == self._mine["job"]:
+        if owner["job"] and owner["job"] == self._mine["job"] and owner["restarts"] < self._mine["restarts"]:
             return True
-        return self._untouched_s() > self.stale_s
+        untouched_s = self._untouched_s()
+        before_boot = owner["host"] == self._mine["host"] and untouched_s > _uptime_s()
+        return before_boot or untouched_s > self.stale_s
 
     def _untouched_s(self) -> float:
         """By the clock of the file system, which hosts may not share."""
@@ -155,6 +157,7 @@ def _me() -> dict[str, Any]:
         "boot": _text(Path("/proc/sys/kernel/random/boot_id")),
         "user": _user(),
         "job": os.environ.get("SLURM_JOB_ID", ""),
+        "restarts": int(os.environ.get("SLURM_RESTART_COUNT") or 0),
         "since": time.strftime("%Y-%m-%d %H:%M:%S"),
     }
 
@@ -163,6 +166,11 @@ def _started(pid: int) -> str:
     """When a process of this host began, in clock ticks since boot; empty when there is none, or a zombie."""
     fields = _text(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
     return fields[19] if fields and fields[0] != "Z" else ""
+
+
+def _uptime_s() -> float:
+    """Seconds since this host was started; infinite where it does not tell."""
+    return float((_text(Path("/proc/uptime")).split() or ["inf"])[0])
 
 
 def _text(path: Path) -> str:

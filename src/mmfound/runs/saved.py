@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mmfound.errors import CheckpointError
+from mmfound.errors import CheckpointError, ConfigError
 from mmfound.runs import durable
 
 FOLDER = "checkpoints"
@@ -23,7 +23,7 @@ class Saving:
     Args:
         every_n_steps: optimiser steps between two; those between two validations by default, else 500.
         every_n_minutes: also when so much time has passed since the last.
-        keep: how many of the newest stay.
+        keep: how many of the newest stay, at least 1.
         keep_every_n_steps: those of multiples of this many steps stay for good.
         monitor: metric of validations, such as `val/loss`, whose best checkpoint stays too.
         mode: whether the least or the largest is the best.
@@ -35,6 +35,13 @@ class Saving:
     keep_every_n_steps: int | None = None
     monitor: str | None = None
     mode: Literal["min", "max"] = "min"
+
+    def __post_init__(self) -> None:
+        """Refuse what would save nothing, or keep nothing."""
+        for name in ("every_n_steps", "keep", "keep_every_n_steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"checkpoints.{name} is {value}; it must be at least 1 (a large `keep` keeps all)")
 
     def better(self, value: float, than: float | None) -> bool:
         """Whether a value of the metric is the best so far."""
@@ -91,7 +98,7 @@ def tidy(published: Path, saving: Saving) -> None:
     known = by_step(folder.parent).items()
     good = [path for step, path in known if step <= newest_step and durable.manifest(path)]
     _link(published, folder / "last.ckpt")
-    stays = set(good[-saving.keep :]) | set(_milestones(good, saving.keep_every_n_steps))
+    stays = {published} | set(good[-saving.keep :]) | set(_milestones(good, saving.keep_every_n_steps))
     best = _best(good, saving)
     if best is not None:
         stays.add(best)

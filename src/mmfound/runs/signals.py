@@ -19,6 +19,7 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.received = 0
+        self._interrupted = False
 
     @contextmanager
     def installed(self) -> Iterator["StopSignals"]:
@@ -41,9 +42,10 @@ class StopSignals:
                 signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.received == signal.SIGINT:
+        if number == signal.SIGINT and self._interrupted:
             os.write(2, b"interrupted twice: leaving without saving\n")
             os._exit(130)
         if number == signal.SIGINT:
+            self._interrupted = True
             os.write(2, b"interrupted: saving at the end of the step; again to leave at once\n")
         self.received = self.received or number

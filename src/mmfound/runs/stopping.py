@@ -89,6 +89,7 @@ class Stopping(Callback):
     def _stop(self, trainer: Trainer) -> None:
         self._note()
         trainer.should_stop = True
+        trainer.fit_loop.min_epochs, trainer.fit_loop.epoch_loop.min_steps = 0, None  # they would be waited for
         trainer.limit_val_batches = 0
 
     def _note(self) -> None:

@@ -3,12 +3,15 @@
 import json
 import math
 import os
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from mmfound.callbacks.divergence import RolledBack
+from mmfound.distributed import world_size
 from mmfound.errors import (
     FailedElsewhere,
     Interrupted,
@@ -19,8 +22,10 @@ from mmfound.errors import (
     exit_code,
     user_error,
 )
+from mmfound.runs import launched
 
 NAME = "summary.json"
+_DEATH_S = 1.0
 FAILED_RANK = "failed_rank"  # the first one that failed, where they did not end together
 
 
@@ -49,17 +54,18 @@ def begin(run: Path) -> None:
 
 
 def note_failure(run: Path, error: BaseException) -> None:
-    """Write down what ended a start before its first step."""
+    """Write down what ended a start outside of training."""
     write(run, {**read(run), "exit_reason": _reason(error), "exit_code": exit_code(error)})
 
 
-def failed_elsewhere(run: Path, rank: int) -> FailedElsewhere | None:
-    """The error to end with on a rank that has lost the others because one of them has failed; None when none has."""
+def failed_elsewhere(run: Path, trainer: Trainer) -> FailedElsewhere | None:
+    """The error to end with on a rank that loses the others because one of them has failed; None when none has."""
     found = read(run)
-    failed = found.get(FAILED_RANK, rank)
-    if failed == rank:
-        return None
-    return FailedElsewhere(f"rank {failed} has failed: {found['exit_reason']}", int(found["exit_code"]))
+    rank, code = found.get(FAILED_RANK, trainer.global_rank), found.get("exit_code")
+    if rank != trainer.global_rank and code is not None:
+        return FailedElsewhere(f"rank {rank} has failed: {found.get('exit_reason')}", int(code))
+    dead = launched.death(trainer)
+    return None if dead is None else FailedElsewhere(f"rank {dead[0]} {dead[1]}", 1)
 
 
 def numbers(metrics: Mapping[str, Any]) -> dict[str, float | None]:
@@ -79,7 +85,7 @@ class Summary(Callback):
         ended_by: what stopped training before its last step, when called after the end.
 
     Attributes:
-        started: whether training has begun.
+        has_ended: whether the summary says how training has ended.
     """
 
     def __init__(
@@ -91,45 +97,61 @@ class Summary(Callback):
         self.run = run
         self.totals = totals
         self.ended_by = ended_by
-        self.started = False
+        self.has_ended = False
+        self._started = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From here on there is something to sum up; a killed run leaves this."""
         if trainer.is_global_zero:
+            begin(self.run)
             write(self.run, {**read(self.run), "exit_reason": "running", "exit_code": None})
         trainer.strategy.barrier("summary")  # what another rank writes comes after this
-        self.started = True
+        self._started, self.has_ended = True, False
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Training ended by itself, or was asked to."""
         error = self.ended_by()
         ended = {"exit_reason": "running", "exit_code": None}  # until the export is written
         if error is not None:
-            ended = {"exit_reason": _reason(error), "exit_code": error.exit_code}
+            ended, self.has_ended = {"exit_reason": _reason(error), "exit_code": error.exit_code}, True
         if trainer.is_global_zero:
             self._write(trainer, ended)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """All is done; the last of the callbacks."""
-        if trainer.is_global_zero and self.started and self.ended_by() is None:
+        self.has_ended = True
+        if trainer.is_global_zero and self._started and self.ended_by() is None:
             reached = 0 < trainer.max_steps <= trainer.global_step
             reason = "max_steps" if reached else "stopped" if trainer.should_stop else "max_epochs"
             write(self.run, {**read(self.run), "exit_reason": reason, "exit_code": 0})
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Training was broken off."""
+        """Training was broken off, or did not begin."""
+        if isinstance(exception, RolledBack):
+            return
+        self.has_ended = True
         rank, mine = trainer.global_rank, user_error(exception)
-        if not self.started or isinstance(mine, LockedError):  # the folder is another run's
+        if isinstance(mine, LockedError) or rank and world_size() == 1:  # the folder is another run's, or nobody's yet
             return
         ended = {"exit_reason": _reason(exception), "exit_code": exit_code(exception)}
-        if not isinstance(mine, RunEnded) and trainer.world_size > 1:
-            if mine is None and failed_elsewhere(self.run, rank) is not None:
-                return
+        if trainer.world_size > 1 and not isinstance(mine, RunEnded):
             ended[FAILED_RANK] = rank
-        if trainer.is_global_zero:
+            if mine is None and not self._is_first_to_fail(trainer, ended):
+                return
+        if trainer.is_global_zero and self._started:
             self._write(trainer, ended)
-        elif FAILED_RANK in ended:
+        elif trainer.is_global_zero or FAILED_RANK in ended:
             write(self.run, {**read(self.run), **ended}, rank)
+
+    def _is_first_to_fail(self, trainer: Trainer, ended: dict[str, Any]) -> bool:
+        """False where another rank has written why; one that was killed could not, and this one writes that."""
+        if failed_elsewhere(self.run, trainer) is not None and read(self.run).get(FAILED_RANK) is not None:
+            return False
+        time.sleep(_DEATH_S)  # a child whose connection has ended is about to end
+        dead = launched.death(trainer)
+        if dead is not None:
+            ended |= {FAILED_RANK: dead[0], "exit_reason": dead[1]}
+        return True
 
     def _write(self, trainer: Trainer, ended: Mapping[str, Any]) -> None:
         found = {"metrics": numbers(trainer.callback_metrics), "steps": trainer.global_step}

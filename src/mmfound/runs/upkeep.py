@@ -53,7 +53,7 @@ class Upkeep:
             every_n_steps: between two checkpoints where `saving` does not say.
         """
         agreement = Agreement()
-        failing, io = Failing(agreement), DurableIO()
+        failing, io = Failing(run, agreement), DurableIO()
         failing.looks += [lost, lambda: io.error]
         checkpoints = saving and Checkpoints(run, saving, agreement, divergence, failing, every_n_steps)
         watchdog = Watchdog(run)
@@ -83,6 +83,7 @@ class Upkeep:
         within the handler.
         """
         trainer._signal_connector.register_signal_handlers = lambda: None
+        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # would wait for the device at every step
         with suppress(MisconfigurationException, NotImplementedError):
             if trainer.strategy.checkpoint_io is not None:
                 trainer.strategy.checkpoint_io = self.io
