@@ -34,9 +34,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_resumed_run_is_the_same_run(
     interrupt: str, code: int, workers: tuple[int, int], whole: Path, tmp_path: Path
 ):
+    method = ("--data.start_method", "forkserver" if interrupt == "in_step:8:SIGTERM" else "fork")
     first = drill.fit(tmp_path, "--data.workers", str(workers[0]), interrupt=interrupt)
     assert first.returncode == code, first.stderr
-    second = drill.fit(tmp_path, "--data.workers", str(workers[1]))
+    second = drill.fit(tmp_path, "--data.workers", str(workers[1]), *method)
     assert second.returncode == 0, second.stderr
     assert "going on from" in second.stdout
     assert drill.differences(tmp_path, whole) == []

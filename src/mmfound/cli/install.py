@@ -122,6 +122,11 @@ class Events(TensorBoardLogger):
     def __init__(self, run: Path, steps_done: int = 0) -> None:
         super().__init__(str(run), name="", version="", default_hp_metric=False, purge_step=steps_done)
 
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """All but Lightning's epoch, which is one ahead at a validation that is caught up on."""
+        super().log_metrics({name: value for name, value in metrics.items() if name != "epoch"}, step)
+
     def rewind(self, steps_done: int) -> None:
         """Hide what was logged after a step that the run goes back to."""
         self.finalize("failed")
