@@ -222,6 +222,15 @@ def test_evaluators_lose_bad_samples_and_hear_of_it():
     assert torch.cat([batch["index"] for batch in batches]).tolist() == [1, 2, 3, 4, 5, 7, 8, 9, 10, 11]
 
 
+def test_ranks_meet_equally_often_between_batches_whatever_is_bad():
+    module, meetings = data(max_bad_fraction=1.0), []
+    module.between_eval_batches = lambda: meetings.append(None)
+    with pytest.warns(UserWarning, match="broken on purpose"):
+        batches = list(module.eval_batches(Pictures(6, bad=2), "cpu", batch_size=1))
+    assert [batch["key"] for batch in batches] == [["k1"], ["k3"], ["k5"]]
+    assert len(meetings) == 6
+
+
 def test_default_transforms_take_the_size_of_the_given_one():
     module = data(train_image=Resize(40), eval_image=None)
     assert next(iter(module.eval_batches(Pictures(2), "cpu")))["image"].shape[-1] == 40

@@ -25,8 +25,8 @@ from mmfound.errors import (
 from mmfound.runs import launched
 
 NAME = "summary.json"
-_DEATH_S = 1.0
 FAILED_RANK = "failed_rank"  # the first one that failed, where they did not end together
+_DEATH_S = 1.0  # from the end of a connection to the end of the process
 
 
 def read(run: Path) -> dict[str, Any]:
@@ -147,7 +147,7 @@ class Summary(Callback):
         """False where another rank has written why; one that was killed could not, and this one writes that."""
         if failed_elsewhere(self.run, trainer) is not None and read(self.run).get(FAILED_RANK) is not None:
             return False
-        time.sleep(_DEATH_S)  # a child whose connection has ended is about to end
+        time.sleep(_DEATH_S)
         dead = launched.death(trainer)
         if dead is not None:
             ended |= {FAILED_RANK: dead[0], "exit_reason": dead[1]}
