@@ -221,11 +221,13 @@ def full_disk(d: Drill, disk: Path, tally: Tally) -> None:
     started.until_training(run)
     time.sleep(d.random.uniform(0, d.whole((), 1)[1]))
     room = shutil.disk_usage(disk).free - d.random.choice((0, 4096, 100_000, 10**6))
-    try:
-        with open(ballast, "wb") as file:
-            os.posix_fallocate(file.fileno(), 0, max(1, room))
-    except OSError:
-        tally["could not fill"] += 1
+    with open(ballast, "wb") as file:
+        while room > 0:  # the run writes on meanwhile
+            try:
+                os.posix_fallocate(file.fileno(), 0, room)
+                break
+            except OSError:
+                room -= 4096
     code = started.wait()
     tally["runs"] += 1
     tally[f"exit {code}"] += 1

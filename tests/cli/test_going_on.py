@@ -94,6 +94,7 @@ def test_another_optimisers_state_is_refused(run, folder: Path):
     assert code == 2
     assert "optimizer.class_path: torch.optim.AdamW -> torch.optim.SGD" in out
     assert "the checkpoint's optimiser is AdamW, the recipe's SGD" in err.splitlines()[0]
+    assert not (RUN / "config.r1.yaml").exists()  # what was refused is nothing to compare the next recipe with
 
 
 @pytest.mark.parametrize("source", [RUN, RUN / "checkpoints/step=00000004.ckpt", RUN / "export"])
@@ -157,6 +158,7 @@ def test_a_run_whose_lock_was_taken_writes_nothing_more(run, folder: Path, monke
 def test_a_run_killed_after_its_last_step_is_ended_properly(run, folder: Path):
     assert run(*FIT)[0] == 0
     whole = {name: (RUN / name).read_bytes() for name in ("metrics.csv", "export/module.safetensors")}
+    metrics = json.loads((RUN / "summary.json").read_text())["metrics"]
     shutil.rmtree(RUN / "export")
     (RUN / "summary.json").write_text('{"exit_reason": "running", "exit_code": null}')
     code, out, err = run(*FIT)
@@ -164,6 +166,7 @@ def test_a_run_killed_after_its_last_step_is_ended_properly(run, folder: Path):
     assert "already finished" not in out
     assert {name: (RUN / name).read_bytes() for name in whole} == whole
     assert json.loads((RUN / "summary.json").read_text())["exit_reason"] == "max_steps"
+    assert json.loads((RUN / "summary.json").read_text())["metrics"] == metrics
     assert "already finished" in run(*FIT)[1]
 
 

@@ -53,6 +53,7 @@ class Cli(LightningCLI):
         self.only_ends = False  # all steps are done, and the run was ended before it had evaluated and exported
         self.checkpoint: Path | None = None
         self.run_folder = Path()
+        self.new_config: Path | None = None  # that this start has written
         self.lock: Lock | None = None  # where this process owns the run folder
         super().__init__(
             Task,
@@ -145,14 +146,16 @@ class Cli(LightningCLI):
             say(f"removed {path}, which was never finished")
 
     def _note_failure(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        """What ended a start outside of training, where a callback does it."""
-        noted = any(isinstance(callback, Summary) and callback.has_ended for callback in self._callbacks())
-        if error is not None and not isinstance(error, Finished) and not noted:
-            with suppress(OSError):  # of a full disk
+        """What ended a start outside of training, where a callback does it; and forget a recipe that was refused."""
+        callbacks = getattr(getattr(self, "trainer", None), "callbacks", [])
+        summaries = [callback for callback in callbacks if isinstance(callback, Summary)]
+        if error is None or isinstance(error, Finished):
+            return
+        with suppress(OSError):  # of a full disk
+            if self.new_config is not None and not any(callback.started for callback in summaries):
+                self.new_config.unlink()
+            if not any(callback.has_ended for callback in summaries):
                 summary.note_failure(self.run_folder, error)
-
-    def _callbacks(self) -> list[Any]:
-        return getattr(getattr(self, "trainer", None), "callbacks", [])
 
     def instantiate_classes(self) -> None:
         """As Lightning's; a value that a constructor refuses comes without jsonargparse's listing of everything."""
@@ -270,7 +273,8 @@ class Cli(LightningCLI):
         if last is not None and self.checkpoint is not None:
             for line in folder.changes(yaml.safe_load(last.read_text(encoding="utf-8")), config):
                 say(f"changed since {last.name}: {line}")
-        folder.keep_text(self.run_folder, "config.yaml", text)
+        kept = folder.keep_text(self.run_folder, "config.yaml", text)
+        self.new_config = None if kept == last else kept
         folder.keep_text(self.run_folder, "env.json", as_json())
 
     def after_validate(self) -> None:

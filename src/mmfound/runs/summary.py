@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from mmfound.callbacks.divergence import RolledBack
@@ -25,6 +26,7 @@ from mmfound.errors import (
 from mmfound.runs import launched
 
 NAME = "summary.json"
+_METRICS = "metrics"  # in a checkpoint
 FAILED_RANK = "failed_rank"  # the first one that failed, where they did not end together
 _DEATH_S = 1.0  # from the end of a connection to the end of the process
 
@@ -85,7 +87,8 @@ class Summary(Callback):
         ended_by: what stopped training before its last step, when called after the end.
 
     Attributes:
-        has_ended: whether the summary says how training has ended.
+        started: whether training has begun.
+        has_ended: whether the summary says how it has ended.
     """
 
     def __init__(
@@ -98,15 +101,27 @@ class Summary(Callback):
         self.totals = totals
         self.ended_by = ended_by
         self.has_ended = False
-        self._started = False
+        self.started = False
+        self._metrics: dict[str, float | None] = {}  # of the checkpoint that this start goes on from
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """For a run that is ended before it has summed up."""
+        checkpoint[_METRICS] = numbers(trainer.callback_metrics)
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Note them."""
+        self._metrics = checkpoint.get(_METRICS, {})
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From here on there is something to sum up; a killed run leaves this."""
+        if trainer.fit_loop.done:  # no step is left that would log them
+            known = {name: torch.tensor(value) for name, value in self._metrics.items() if value is not None}
+            trainer.callback_metrics.update(known)
         if trainer.is_global_zero:
             begin(self.run)
             write(self.run, {**read(self.run), "exit_reason": "running", "exit_code": None})
         trainer.strategy.barrier("summary")  # what another rank writes comes after this
-        self._started, self.has_ended = True, False
+        self.started, self.has_ended = True, False
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Training ended by itself, or was asked to."""
@@ -120,7 +135,7 @@ class Summary(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """All is done; the last of the callbacks."""
         self.has_ended = True
-        if trainer.is_global_zero and self._started and self.ended_by() is None:
+        if trainer.is_global_zero and self.started and self.ended_by() is None:
             reached = 0 < trainer.max_steps <= trainer.global_step
             reason = "max_steps" if reached else "stopped" if trainer.should_stop else "max_epochs"
             write(self.run, {**read(self.run), "exit_reason": reason, "exit_code": 0})
@@ -138,7 +153,7 @@ class Summary(Callback):
             ended[FAILED_RANK] = rank
             if mine is None and not self._is_first_to_fail(trainer, ended):
                 return
-        if trainer.is_global_zero and self._started:
+        if trainer.is_global_zero and self.started:
             self._write(trainer, ended)
         elif trainer.is_global_zero or FAILED_RANK in ended:
             write(self.run, {**read(self.run), **ended}, rank)
