@@ -96,8 +96,9 @@ def _loader_state(checkpoint: dict[str, Any]) -> Any:
 
 
 def record(run: Path, rank: int) -> list[dict[str, Any]]:
-    """What `parts.Record` has written: a line per micro-batch."""
-    return [json.loads(line) for line in (run / f"record.{rank}.jsonl").read_text().splitlines()]
+    """What `parts.Record` has written: a line per micro-batch, but for those that a full disk has cut."""
+    lines = (run / f"record.{rank}.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines if line.endswith("}")]
 
 
 def _unlike_records(one: list[dict[str, Any]], whole: list[dict[str, Any]]) -> list[str]:

@@ -70,7 +70,7 @@ class Record(Callback):
             "training": all(part.training for part in pl_module.modules()),
         }
         with open(Path(trainer.default_root_dir) / f"record.{trainer.global_rank}.jsonl", "a") as file:
-            print(json.dumps(seen), file=file)
+            file.write("\n" + json.dumps(seen))  # after a line that a full disk has cut, too
 
 
 def _bug() -> None:
