@@ -105,7 +105,7 @@ class Summary(Callback):
         self._metrics: dict[str, float | None] = {}  # of the checkpoint that this start goes on from
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """For a run that is ended before it has summed up."""
+        """What was last logged, for a run that goes on too late to log it again."""
         checkpoint[_METRICS] = numbers(trainer.callback_metrics)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -114,9 +114,8 @@ class Summary(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From here on there is something to sum up; a killed run leaves this."""
-        if trainer.fit_loop.done:  # no step is left that would log them
-            known = {name: torch.tensor(value) for name, value in self._metrics.items() if value is not None}
-            trainer.callback_metrics.update(known)
+        known = {name: torch.tensor(value) for name, value in self._metrics.items() if value is not None}
+        trainer.callback_metrics.update(known)  # there may be no validation left that would log them
         if trainer.is_global_zero:
             begin(self.run)
             write(self.run, {**read(self.run), "exit_reason": "running", "exit_code": None})
