@@ -42,6 +42,13 @@ def test_all_ranks_end_with_the_code_of_what_happened(
     assert (saved.step_of(newest) or 0) >= (2 if code == 8 else 3)
 
 
+@pytest.mark.parametrize(("what", "code"), [("before_step:3:bad_data", 3), ("in_step:3:SIGTERM", 4)])
+def test_one_rank_under_torchrun(what: str, code: int, tmp_path: Path):
+    done = drill.fit(tmp_path, interrupt=what, launch=["1" if word == "2" else word for word in TORCHRUN])
+    assert done.returncode == 1, done.stderr
+    assert drill.summary(tmp_path)["exit_code"] == code
+
+
 @LAUNCHERS
 @pytest.mark.parametrize(("place", "rank"), [("in_step:3", 0), ("setup:0", 1)])
 def test_one_rank_that_fails_by_itself_takes_the_others_along(
