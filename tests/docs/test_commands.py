@@ -20,6 +20,7 @@ ELSEWHERE = (
     "cd ",
     "python benchmarks/",
     "OMP_NUM_THREADS=1 python -W ignore benchmarks/",
+    "TMPDIR=/dev/shm python benchmarks/",
 )
 SHORT = [
     "--trainer.max_steps",
