@@ -219,7 +219,7 @@ def full_disk(d: Drill, disk: Path, tally: Tally) -> None:
     started = Started(run, d.options(), ())
     started.log.unlink(missing_ok=True)
     started.until_training(run)
-    time.sleep(d.random.uniform(0, d.whole((), 1)[1]))
+    time.sleep(d.random.uniform(0, d.whole((), 1)[1] / 2))  # later on it may have saved all that it will
     room = shutil.disk_usage(disk).free - d.random.choice((0, 4096, 100_000, 10**6))
     with open(ballast, "wb") as file:
         while room > 0:  # the run writes on meanwhile
