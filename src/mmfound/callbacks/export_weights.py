@@ -92,7 +92,7 @@ def full_state_dict(module: nn.Module) -> dict[str, Tensor]:
     if any(isinstance(p, DTensor) for p in module.parameters()):
         return get_model_state_dict(module, options=StateDictOptions(full_state_dict=True, cpu_offload=True))  # pyright: ignore
     if any(hasattr(p, "ds_id") for p in module.parameters()):
-        from deepspeed.zero import GatheredParameters  # only where the strategy has loaded it already
+        from deepspeed.runtime.zero import GatheredParameters  # only where the strategy has loaded it already
 
         with GatheredParameters(list(module.parameters())):
             return {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
