@@ -86,6 +86,7 @@ class DeepSpeed(FolderSaving, DeepSpeedStrategy):
         assert self.lightning_module is not None
         make_contiguous(self.lightning_module)
         super().setup(trainer)
+        _cast_statistics(self.lightning_module)
         if self.zero_stage_3:
             _gather_with_task(self.lightning_module)
 
@@ -182,6 +183,16 @@ def _merge(config: dict[str, Any], extra: dict[str, Any]) -> None:
             _merge(config[name], value)
         else:
             config.setdefault(name, value)
+
+
+def _cast_statistics(task: nn.Module) -> None:
+    """Keep running statistics in the precision of the weights beside them, which DeepSpeed alone casts."""
+    for part in task.modules():
+        dtypes = {parameter.dtype for parameter in part.parameters(recurse=False)}
+        if dtypes == {torch.bfloat16}:
+            for buffer in part.buffers(recurse=False):
+                if buffer.is_floating_point():
+                    buffer.data = buffer.data.to(torch.bfloat16)
 
 
 def _gather_with_task(task: Any) -> None:
