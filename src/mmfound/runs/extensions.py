@@ -1,8 +1,8 @@
 """C++ extensions that torch compiles when they are first used, DeepSpeed's CPU optimisers among them.
 
-Older versions of torch mark a build by a file named `lock`. A process that is killed while it builds leaves the file, and
-every later start waits for it without a word. Newer ones lock the file instead, which ends with the process; they leave
-it after every build, and it means nothing.
+Older versions of torch mark a build by a file named `lock`. A process that is killed while it builds leaves the file,
+and every later start waits for it without a word. Newer ones lock the file instead, which ends with the process; there
+the file stays after every build and means nothing.
 """
 
 import contextlib

@@ -31,15 +31,20 @@ def check_interfaces() -> None:
     Raises:
         ConfigError: naming the variable, its value, and the interfaces that there are.
     """
-    here = interfaces()
     for variable in VARIABLES:
-        value = os.environ.get(variable, "")
-        wrong = _wrong(variable, value, here) if value else None
-        if wrong is not None:
-            raise ConfigError(
-                f"{variable}={value}: {wrong} on {socket.gethostname()}; set it to one of {described(here)}, "
-                "or leave it unset"
-            )
+        value = os.environ.get(variable)
+        reason = wrong(variable, value) if value else None
+        if reason is not None:
+            raise ConfigError(f"{variable}={value}: {reason}")
+
+
+def wrong(variable: str, value: str) -> str | None:
+    """What is wrong with a value of one of the variables, and what to do; None when it can be used."""
+    here = interfaces()
+    reason = (_wrong_for_nccl if variable.startswith("NCCL") else _wrong_for_gloo)(value, here)
+    if reason is None:
+        return None
+    return f"{reason} on {socket.gethostname()}; set it to one of {described(here)}, or leave it unset"
 
 
 def described(here: dict[str, list[str]]) -> str:
@@ -67,7 +72,7 @@ def nccl_interfaces() -> list[str]:
     usable = {name: addresses for name, addresses in interfaces().items() if addresses}
     given = os.environ.get("NCCL_SOCKET_IFNAME", "")
     if given:
-        return _selected(given, usable)
+        return _selected(given, list(usable))
     choices = (
         [name for name in usable if name.startswith("ib")],
         [name for name in usable if not name.startswith("docker") and not _is_loopback(name)],
@@ -85,22 +90,22 @@ def is_loopback(address: str) -> bool:
         return False
 
 
-def _wrong(variable: str, value: str, here: dict[str, list[str]]) -> str | None:
-    """What is wrong with a selection of interfaces; None when it can be used."""
-    usable = {name: addresses for name, addresses in here.items() if addresses}
-    if variable == "NCCL_SOCKET_IFNAME":
-        if _selected(value, usable):
-            return None
-        return "it leaves no interface" if value.startswith("^") else "no interface with an address is named so"
-    for name in value.split(","):  # gloo uses every one
+def _wrong_for_gloo(value: str, here: dict[str, list[str]]) -> str | None:
+    for name in value.split(","):  # every one of them is used
         if name not in here:
             return f"there is no interface {name!r}"
-        if name not in usable:
+        if not here[name]:
             return f"interface {name!r} has no address"
     return None
 
 
-def _selected(value: str, names: dict[str, list[str]]) -> list[str]:
+def _wrong_for_nccl(value: str, here: dict[str, list[str]]) -> str | None:
+    if _selected(value, [name for name in here if here[name]]):
+        return None
+    return "it leaves no interface" if value.startswith("^") else f"there is no interface {value!r} with an address"
+
+
+def _selected(value: str, names: list[str]) -> list[str]:
     """NCCL's syntax: beginnings of names in a comma list; `=` before it for whole names, `^` for all others."""
     excludes, value = value.startswith("^"), value.removeprefix("^")
     exact, value = value.startswith("="), value.removeprefix("=")
