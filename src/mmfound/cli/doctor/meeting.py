@@ -40,8 +40,9 @@ class Meeting:
                     "may hold the port: set MASTER_PORT to another one for all ranks"
                 ) from error
             raise ConfigError(
-                f"rank {world.rank} on {socket.gethostname()} has not reached rank 0 at {place} within {timeout_s:g} s; "
-                "see whether rank 0 was started, and whether MASTER_ADDR and MASTER_PORT are its host's and open"
+                f"rank {world.rank} on {socket.gethostname()} has not reached rank 0 at {place} within "
+                f"{timeout_s:g} s; see whether rank 0 was started, whether MASTER_ADDR is its host and whether "
+                "MASTER_PORT is open there"
             ) from error
         self._store = PrefixStore(f"mmfound doctor {world.attempt}", self._first)
 
@@ -50,12 +51,18 @@ class Meeting:
         store = self._connect(self._first.port, False)
         return PrefixStore(f"mmfound doctor {self.world.attempt} groups", store)
 
-    def gather(self, topic: str, value: Any) -> dict[int, Any]:
-        """On rank 0 what every rank says, by rank, of those that answer in time; empty on the others."""
+    def gather(self, topic: str, value: Any, more_s: float = 0.0) -> dict[int, Any]:
+        """On rank 0 what every rank says, by rank, of those that answer in time; empty on the others.
+
+        Args:
+            topic: used once.
+            value: what this rank says; JSON.
+            more_s: what rank 0 waits longer than the time-out.
+        """
         self._store.set(f"{topic}/{self.world.rank}", json.dumps(value))
         if self.world.rank > 0:
             return {}
-        waiting, deadline = set(range(self.world.ranks)), time.monotonic() + self.timeout_s
+        waiting, deadline = set(range(self.world.ranks)), time.monotonic() + self.timeout_s + more_s
         while waiting and time.monotonic() < deadline:
             arrived = {rank for rank in waiting if self._store.check([f"{topic}/{rank}"])}
             waiting -= arrived
@@ -77,7 +84,7 @@ class Meeting:
             self._store.set(topic, json.dumps(value))
             return value
         try:
-            self._store.wait([topic], timedelta(seconds=self.timeout_s * 2 + _SLACK_S))
+            self._store.wait([topic], timedelta(seconds=self.timeout_s * 3 + _SLACK_S))
             return json.loads(self._store.get(topic))
         except RuntimeError as error:
             raise ConfigError(f"rank {self.world.rank} hears nothing more of rank 0; see what rank 0 says") from error
