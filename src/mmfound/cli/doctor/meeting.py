@@ -29,6 +29,7 @@ class Meeting:
 
     def __init__(self, world: World, timeout_s: float) -> None:
         self.world, self.timeout_s = world, timeout_s
+        self._gone: set[int] = set()  # ranks that have not answered once, which are not waited for again
         listens = world.rank == 0 and not world.store_is_there
         place = f"{world.address}:{world.port}"
         try:
@@ -62,17 +63,15 @@ class Meeting:
         self._store.set(f"{topic}/{self.world.rank}", json.dumps(value))
         if self.world.rank > 0:
             return {}
-        waiting, deadline = set(range(self.world.ranks)), time.monotonic() + self.timeout_s + more_s
+        waiting, deadline = set(range(self.world.ranks)) - self._gone, time.monotonic() + self.timeout_s + more_s
         while waiting and time.monotonic() < deadline:
             arrived = {rank for rank in waiting if self._store.check([f"{topic}/{rank}"])}
             waiting -= arrived
             if not arrived:
                 time.sleep(_POLL_S)
-        return {
-            rank: json.loads(self._store.get(f"{topic}/{rank}"))
-            for rank in range(self.world.ranks)
-            if rank not in waiting
-        }
+        self._gone |= waiting
+        there = sorted(set(range(self.world.ranks)) - self._gone)
+        return {rank: json.loads(self._store.get(f"{topic}/{rank}")) for rank in there}
 
     def tell(self, topic: str, value: Any = None) -> Any:
         """What rank 0 says, on every rank.

@@ -166,8 +166,13 @@ def data(path: Path, facts: Facts) -> Verdict:
     advice = "copy or mount it under this path on every host, whole, and readable for this user"
     if None in groups:
         where = _hosts(_only(facts, groups[None]))
-        seen = f"; {len(facts) - len(groups[None])} of {len(facts)} see it"
-        return Verdict("data", "FAIL", f"{path} is not there for {_ranks(groups[None])} on {where}{seen}", advice)
+        seen = len(facts) - len(groups[None])
+        return Verdict(
+            "data",
+            "FAIL",
+            f"{path} is not there for {_ranks(groups[None])} on {where}; {seen} of {len(facts)} see it",
+            advice,
+        )
     sizes = "; ".join(f"{size}: {_ranks(ranks)}" for size, ranks in found.items())
     return Verdict("data", "FAIL", f"{path} is not the same for all: {sizes}", advice)
 
