@@ -66,10 +66,18 @@ def test_the_slowest_rank_counts_and_a_wrong_sum_fails():
     answers[1] = {"reason": None, "result": good | {"right": False}}
     assert verdicts.collective("gloo", facts(2), answers).text == "a sum over ranks is wrong on rank 1"
     answers[3] = {"reason": "timed out", "result": None}
-    del answers[0]
     verdict = verdicts.collective("NCCL", facts(2), answers)
-    assert verdict.text == "ranks 0, 3 cannot talk: rank 3: timed out"
+    assert verdict.text == "rank 3 cannot talk; rank 3: timed out"
     assert "NCCL_SOCKET_IFNAME" in verdict.advice
+
+
+def test_ranks_that_fall_silent_are_named():
+    for verdict in (
+        verdicts.collective("gloo", facts(2), {0: {}, 2: {}}),
+        verdicts.folder(facts(2), {0: 0.0, 2: 0.0}, None, 3),
+    ):
+        assert verdict.state == "FAIL"
+        assert verdict.text == "no more answer from ranks 1, 3 on 2 hosts: n0 (rank 1), n1 (rank 3)"
 
 
 def test_clocks_are_compared_between_all_hosts():

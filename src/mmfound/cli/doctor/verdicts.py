@@ -93,11 +93,12 @@ def devices(facts: Facts) -> Verdict:
 def collective(name: str, facts: Facts, answers: Mapping[int, Mapping[str, Any]]) -> Verdict:
     """Whether ranks can add up, and how fast."""
     silent = facts.keys() - answers.keys()
+    if silent:
+        return _silence(name, facts, silent)
     failed = {rank: answer["reason"] for rank, answer in answers.items() if answer["reason"]}
     variable = f"{name.upper()}_SOCKET_IFNAME"
-    if silent or failed:
-        reasons = "; ".join(f"{_ranks([rank])}: {reason}" for rank, reason in list(failed.items())[:3])
-        text = f"{_ranks(silent | failed.keys())} cannot talk: {reasons or 'no answer'}"
+    if failed:
+        text = f"{_ranks(failed)} cannot talk; {_ranks([min(failed)])}: {failed[min(failed)]}"
         advice = (
             f"set {variable} to the network that the hosts share, of {facts[0]['interfaces']} here; see whether a "
             f"firewall closes ports between them{'; NCCL_DEBUG=INFO says more' if name == 'NCCL' else ''}"
@@ -136,7 +137,10 @@ def folder(facts: Facts, answers: Mapping[int, float | None], reason: str | None
     here = f"{mine['path']} ({mine['kind']})"
     if reason:
         return Verdict("folder", "FAIL", f"rank 0 cannot write to {here}: {reason}", "name another with --folder")
-    blind = [rank for rank in facts if answers.get(rank) is None]
+    silent = facts.keys() - answers.keys()
+    if silent:
+        return _silence("folder", facts, silent)
+    blind = [rank for rank, seconds in answers.items() if seconds is None]
     if blind:
         other = places[blind[0]]
         elsewhere = f", and {_ranks(blind[:1])} looks in {other['path']} ({other['kind']})" if other != mine else ""
@@ -175,6 +179,11 @@ def data(path: Path, facts: Facts) -> Verdict:
         )
     sizes = "; ".join(f"{size}: {_ranks(ranks)}" for size, ranks in found.items())
     return Verdict("data", "FAIL", f"{path} is not the same for all: {sizes}", advice)
+
+
+def _silence(name: str, facts: Facts, silent: Iterable[int]) -> Verdict:
+    text = f"no more answer from {_ranks(silent)} on {_hosts(_only(facts, silent))}"
+    return Verdict(name, "FAIL", text, "these have ended or stand still; see what they and their hosts say")
 
 
 def _first_of_hosts(facts: Facts) -> dict[str, Mapping[str, Any]]:
