@@ -136,7 +136,9 @@ def folder(facts: Facts, answers: Mapping[int, float | None], reason: str | None
     mine = places[0]
     here = f"{mine['path']} ({mine['kind']})"
     if reason:
-        return Verdict("folder", "FAIL", f"rank 0 cannot write to {here}: {reason}", "name another with --folder")
+        return Verdict(
+            "folder", "FAIL", f"rank 0 cannot write to {here}: {reason}", "make it, or name another: --folder"
+        )
     silent = facts.keys() - answers.keys()
     if silent:
         return _silence("folder", facts, silent)
