@@ -18,7 +18,7 @@ def main(argv: list[str]) -> int:
     """Print the report; exit code 0 whatever it finds, unless ranks are asked."""
     options = _parse(argv)
     if options.ranks:
-        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # what it warns of comes in our words
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # less is said in our words
         from mmfound.cli.doctor.ranks import check  # imports torch
 
         return check(options.folder, options.data, options.timeout_s)

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch.distributed import PrefixStore, TCPStore
 
+from mmfound.cli.doctor.verdicts import NO_END
 from mmfound.errors import ConfigError
 from mmfound.runs.world import World
 
@@ -114,7 +115,7 @@ def limited(action: Callable[[], Any], seconds: float) -> tuple[Any, str | None]
     thread = Thread(target=run, daemon=True, name="doctor")
     thread.start()
     thread.join(seconds)
-    return done[0] if done else (None, f"no end after {seconds:g} s")
+    return done[0] if done else (None, f"{NO_END} {seconds:g} s")
 
 
 def first_line(error: Exception) -> str:

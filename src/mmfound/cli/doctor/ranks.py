@@ -71,9 +71,11 @@ class Checkup:
         self._say(lambda: verdicts.arrived(self.world, facts, self.timeout_s))
         if not self.meeting.tell("all are here", len(facts) == self.world.ranks):
             return ConfigError.exit_code
-        for judge in (verdicts.versions, verdicts.interfaces, verdicts.devices):
-            self._say(lambda judge=judge: judge(facts))
-        self._talk(facts)
+        self._say(lambda: verdicts.versions(facts))
+        reach = self._say(lambda: verdicts.interfaces(facts))
+        self._say(lambda: verdicts.devices(facts))
+        if self.meeting.tell("hosts can be reached", reach):
+            self._talk(facts)
         self._share(facts)
         data = self.data
         if data is not None:
@@ -102,16 +104,17 @@ class Checkup:
             "data": measures.look_at(self.data),
         }
 
-    def _say(self, judge: Callable[[], Verdict]) -> None:
-        if self.world.rank == 0:
-            verdict = judge()
-            self._failed += verdict.state == "FAIL"
-            print(verdict, flush=True)
+    def _say(self, judge: Callable[[], Verdict]) -> bool:
+        """Print a verdict on rank 0; whether it is good."""
+        if self.world.rank > 0:
+            return False
+        verdict = judge()
+        print(verdict, flush=True)
+        self._failed += verdict.state == "FAIL"
+        return verdict.state != "FAIL"
 
     def _talk(self, facts: Facts) -> None:
         """By gloo and, where every rank has a device, by NCCL."""
-        if not self.meeting.tell("interfaces are right", not any(fact["wrong"] for fact in facts.values())):
-            return
         if not self._collective("gloo", facts, self._gloo):
             return
         if self.meeting.tell("all have devices", all(fact["devices"] for fact in facts.values())):
@@ -123,9 +126,7 @@ class Checkup:
     def _collective(self, name: str, facts: Facts, measure: Callable[[], Any]) -> bool:
         result, reason = self._limited(measure)
         answers = self.meeting.gather(name, {"result": result, "reason": reason}, _GRACE_S)
-        self._say(lambda: verdicts.collective(name, facts, answers))
-        works = len(answers) == self.world.ranks and not any(answer["reason"] for answer in answers.values())
-        return self.meeting.tell(f"{name} works", works)
+        return self.meeting.tell(f"{name} works", self._say(lambda: verdicts.collective(name, facts, answers)))
 
     def _gloo(self) -> dict[str, Any]:
         dist.init_process_group(

@@ -11,6 +11,7 @@ from mmfound.runs import network
 from mmfound.runs.world import World, start_command
 
 Facts = Mapping[int, Mapping[str, Any]]  # of every rank that has answered
+NO_END = "no end after"  # the reason that tells least
 _LATE_S, _SKEW_S = 1.0, 1.0
 _SHORTEST = 12  # ranks and hosts named in one line
 
@@ -98,7 +99,8 @@ def collective(name: str, facts: Facts, answers: Mapping[int, Mapping[str, Any]]
     failed = {rank: answer["reason"] for rank, answer in answers.items() if answer["reason"]}
     variable = f"{name.upper()}_SOCKET_IFNAME"
     if failed:
-        text = f"{_ranks(failed)} cannot talk; {_ranks([min(failed)])}: {failed[min(failed)]}"
+        telling = min(failed, key=lambda rank: (failed[rank].startswith(NO_END), rank))
+        text = f"{_ranks(failed)} cannot talk; {_ranks([telling])}: {failed[telling]}"
         advice = (
             f"set {variable} to the network that the hosts share, of {facts[0]['interfaces']} here; see whether a "
             f"firewall closes ports between them{'; NCCL_DEBUG=INFO says more' if name == 'NCCL' else ''}"
