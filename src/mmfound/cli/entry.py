@@ -30,7 +30,7 @@ look around:
   recipes    list the recipes, or `recipes show NAME`
   plugins    list the plug-ins, where they come from and whether they import
   data       inspect, verify or pack data sets
-  doctor     what this machine and environment have
+  doctor     what this machine, environment and cluster have; --ranks: whether all ranks can work together
 
 options:
   --help     this text
