@@ -20,6 +20,8 @@ from pathlib import Path
 from mmfound.runs import filesystem
 
 LOCK = "lock"
+_VARIABLE = "TORCH_EXTENSIONS_DIR"
+_NINJA = Path(sys.executable).parent / "ninja"  # of the environment, whose folder may not be on PATH
 _QUIET_S = 60.0
 _QUIET_SHARED_S = 900.0  # another host may compile, whose processes are not seen, and one CUDA file takes minutes
 _COMPILERS = re.compile(r"ninja|c\+\+|g\+\+|gcc|clang|cc1plus|nvcc|cicc|ptxas|cudafe|fatbinary|collect2|ld$|as$|python")
@@ -45,11 +47,21 @@ class BuildLock:
 
 
 def folder() -> Path:
-    """Where torch puts what it compiles."""
-    given = os.environ.get("TORCH_EXTENSIONS_DIR")
+    """Where what torch compiles is put: in the virtual environment that it is compiled for, if there is one."""
+    given = os.environ.get(_VARIABLE)
     if given:
         return Path(given).absolute()
+    if sys.prefix != sys.base_prefix and os.access(sys.prefix, os.W_OK):
+        return Path(sys.prefix) / "torch_extensions"
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().resolve() / "torch_extensions"
+
+
+def prepare() -> list[Path]:
+    """Let torch compile there, with the environment's own ninja; stale locks are removed, and returned."""
+    os.environ[_VARIABLE] = str(folder())
+    if shutil.which("ninja") is None:
+        os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), str(_NINJA.parent)])
+    return clear_stale_locks()
 
 
 def locks() -> list[BuildLock]:
@@ -84,8 +96,8 @@ def missing_compiler() -> str | None:
     if shutil.which(compiler) is None:
         set_to = f" (CXX is {compiler!r}, which is not found)" if "CXX" in os.environ else ""
         missing.append(f"a C++ compiler{set_to}: apt-get install g++")
-    if shutil.which("ninja") is None:
-        missing.append(f"ninja: pip install ninja, or apt-get install ninja-build{_ninja_off_path()}")
+    if shutil.which("ninja") is None and not _NINJA.is_file():
+        missing.append("ninja: pip install ninja, or apt-get install ninja-build")
     if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
         missing.append("Python.h: apt-get install python3-dev, of this Python's version")
     return "; ".join(missing) or None
@@ -98,11 +110,6 @@ def waits_for_files() -> bool:
         with contextlib.suppress(OSError):
             return "FileBaton(" in (Path(place) / "utils" / "cpp_extension.py").read_text(encoding="utf-8")
     return False
-
-
-def _ninja_off_path() -> str:
-    beside = Path(sys.executable).parent / "ninja"
-    return f" ({beside} is there: put its folder on PATH)" if beside.is_file() else ""
 
 
 def _look_at(path: Path, now: float, patience_s: float) -> BuildLock:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.rank_zero import rank_zero_warn
 from lightning.fabric.utilities.seed import reset_seed
 from lightning.pytorch import Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
@@ -13,6 +14,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from mmfound.errors import ConfigError
+from mmfound.runs import extensions
 from mmfound.strategies import zero_files
 from mmfound.strategies.folders import META, FolderSaving
 from mmfound.strategies.weights import make_contiguous
@@ -50,6 +52,7 @@ class DeepSpeed(FolderSaving, DeepSpeedStrategy):
         self.extra_config = config or {}
         self.names: list[list[str]] = []  # of the parameters in each of the optimiser's groups
         self._offloads = offload_optimizer
+        zero_files.choose_accelerator()
         super().__init__(
             stage=stage,
             offload_optimizer=offload_optimizer,
@@ -64,6 +67,8 @@ class DeepSpeed(FolderSaving, DeepSpeedStrategy):
         _merge(self.config, self.extra_config)
         if isinstance(self.accelerator, CPUAccelerator):
             _use_cpu()
+        if self._offloads:
+            _prepare_to_compile()
         DDPStrategy.setup_environment(self)
 
     def setup_distributed(self) -> None:
@@ -162,6 +167,19 @@ def _use_cpu() -> None:
 
     set_accelerator(CPU_Accelerator())
     deepspeed.ops.__compatible_ops__.update(dict.fromkeys(_NO_OPS, False))
+
+
+def _prepare_to_compile() -> None:
+    """DeepSpeed's Adam for the host is compiled when it is first used, into the environment that it belongs to.
+
+    Raises:
+        ConfigError: without a compiler.
+    """
+    missing = extensions.missing_compiler()
+    if missing is not None:
+        raise ConfigError(f"offload compiles DeepSpeed's optimiser for the host; {missing}")
+    for lock in extensions.prepare():
+        rank_zero_warn(f"removed {lock}, which a killed build has left")
 
 
 def _on_host(optimizer: Optimizer) -> Optimizer:

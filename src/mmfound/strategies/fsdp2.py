@@ -16,6 +16,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.utils._pytree import tree_map
 
 from mmfound.strategies.folders import FolderSaving
 from mmfound.strategies.weights import make_contiguous
@@ -57,7 +58,7 @@ class Fsdp2(FolderSaving, ModelParallelStrategy):
         if is_dcp(path):
             self.scan(path)
             return super().load_checkpoint(path, weights_only)
-        checkpoint = whole_checkpoint(path)
+        checkpoint = tree_map(_contiguous, whole_checkpoint(path))
         model = self.model
         assert model is not None
         options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
@@ -85,6 +86,11 @@ def shard(task: nn.Module, mesh: DeviceMesh, methods: tuple[str, ...] = ()) -> N
         fully_shard(task, mesh=mesh)
     for name in (*_STEPS, *methods):
         _gather_in(task, name)
+
+
+def _contiguous(value: Any) -> Any:
+    """Of tensors in channels_last the bytes would be taken in the wrong order."""
+    return value.contiguous() if isinstance(value, torch.Tensor) else value
 
 
 def _blocks(task: nn.Module) -> Iterator[nn.Module]:

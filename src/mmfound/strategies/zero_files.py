@@ -5,6 +5,7 @@ per parameter (`ds_to_universal`); tests hold this to both.
 """
 
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,6 +19,12 @@ from mmfound.errors import CheckpointError
 TAG = "checkpoint"  # the folder that Lightning has DeepSpeed write into
 GROUPS = "optimizer_groups"  # in the file beside DeepSpeed's
 _MODEL, _OPTIMIZER = "*_model_states.pt", "*_optim_states.pt"
+
+
+def choose_accelerator() -> None:
+    """DeepSpeed warns where there is no GPU, unless it is told so before it is imported."""
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 
 def is_zero(folder: Path) -> bool:
@@ -113,11 +120,14 @@ def _optimizer(
     """As torch's own optimisers save it."""
     saved = file.get("base_optimizer_state") or file["optimizer_state_dict"]
     steps = [value["step"] for value in saved["state"].values() if "step" in value]
-    step = {"step": torch.as_tensor(float(max(steps)))} if steps else {}
     numbers = {name: place for place, name in enumerate(name for group in groups for name in group["params"])}
-    state = {numbers[name]: {**step, **moments} for name, moments in merged.items()}
+    state = {
+        numbers[name]: {"step": torch.tensor(float(max(steps))), **moments}  # a tensor each: they are counted in place
+        for name, moments in merged.items()
+        if steps
+    }
     numbered = [{**group, "params": [numbers[name] for name in group["params"]]} for group in groups]
-    return {"state": state if steps else {}, "param_groups": numbered}
+    return {"state": state, "param_groups": numbered}
 
 
 def settings(group: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,4 +147,5 @@ def _numbers(name: str) -> Iterator[int]:
 
 
 def _load(path: Path) -> dict[str, Any]:
+    choose_accelerator()
     return torch.load(path, map_location="cpu", weights_only=False, mmap=True)
