@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ranks import run_on_ranks
+from tests.ranks import run_on_ranks
 
 from mmfound.cli import main
 
@@ -18,7 +18,7 @@ Fit = tuple[Sequence[str], Mapping[str, str]]  # options, environment
 
 def command_line(fits: Sequence[Fit]) -> list[int]:
     """Exit codes of commands, one after the other, on every rank of a group."""
-    sys.path.insert(0, str(RESUME))
+    sys.path[:0] = [str(RESUME), str(TINY.parent)]
     os.environ.update(TORCHELASTIC_RUN_ID="tests", OMP_NUM_THREADS="1", DS_ACCELERATOR="cpu")
     codes = []
     for options, environment in fits:
