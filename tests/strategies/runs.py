@@ -25,7 +25,7 @@ def log(run: Path) -> list[dict[str, str]]:
 
 
 def losses(run: Path) -> dict[int, str]:
-    """Every micro-batch's loss on the first rank by position in the stream, in hexadecimal; of the last start of each."""
+    """Every micro-batch's loss on the first rank by position in the stream, in hexadecimal, as computed last."""
     lines = (run / "record.0.jsonl").read_text().splitlines()
     seen = (json.loads(line) for line in lines if line)
     return {one["position"]: one["loss"] for one in seen}

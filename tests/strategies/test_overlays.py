@@ -4,14 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.strategies.fits import fit, run
-from tests.strategies.runs import exported, last, log, losses, metric, summary
 
 from mmfound.cli.recipes import find
-from mmfound.runs import durable, extensions
+from mmfound.runs import durable
+from tests.strategies.fits import OFFLOAD, SHARDED, compiled, fit, run
+from tests.strategies.runs import exported, last, log, losses, metric, summary
 
-OFFLOAD = "deepspeed_zero3_offload"
-SHARDED = ["fsdp2", "deepspeed_zero1", "deepspeed_zero2", "deepspeed_zero3", OFFLOAD]
 PRECISIONS = {  # overlay of strategy, and of precision
     "ddp": ("bf16_mixed", "bf16_true"),
     "fsdp2": ("bf16_mixed", "bf16_true"),
@@ -21,28 +19,6 @@ PRECISIONS = {  # overlay of strategy, and of precision
 }
 CLOSE = 3e-6  # relative; the order of sums differs
 pytestmark = pytest.mark.timeout(1200)
-
-
-def compiles(overlay: str) -> bool:
-    return overlay != OFFLOAD or extensions.missing_compiler() is None
-
-
-def compiled(overlay: str) -> None:
-    if not compiles(overlay):
-        pytest.skip(f"{overlay} compiles: {extensions.missing_compiler()}")
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs of every strategy: whole; and cut off in the middle and gone on with."""
-    root = tmp_path_factory.mktemp("strategies")
-    fits = [fit(root / "ddp", "ddp"), fit(root / "unclipped", "ddp", "--trainer.gradient_clip_val", "null")]
-    for overlay in filter(compiles, SHARDED):
-        cut = root / f"{overlay}_cut"
-        fits += [fit(root / overlay, overlay), fit(cut, overlay, interrupt="after_step:13:SIGTERM:1"), fit(cut, overlay)]
-    codes = run(2, fits)
-    assert codes == [0, 0] + [0, 4, 0] * (len(codes) // 3), codes
-    return root
 
 
 @pytest.mark.parametrize("overlay", SHARDED)
@@ -76,7 +52,9 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(root: Path, overlay: str):
 def test_a_run_with_offload_goes_on_as_before(root: Path):
     """DeepSpeed's Adam for the host multiplies powers of its betas up, and takes them anew when it goes on."""
     compiled(OFFLOAD)
-    assert metric(root / f"{OFFLOAD}_cut", "train/loss") == pytest.approx(metric(root / OFFLOAD, "train/loss"), rel=CLOSE)
+    assert metric(root / f"{OFFLOAD}_cut", "train/loss") == pytest.approx(
+        metric(root / OFFLOAD, "train/loss"), rel=CLOSE
+    )
 
 
 @pytest.mark.parametrize("overlay", ["ddp", *SHARDED])
@@ -98,7 +76,9 @@ def test_what_is_frozen_stays_and_has_no_average(root: Path, overlay: str):
 
 
 def test_clipping_matters_here(root: Path):
-    assert metric(root / "unclipped", "train/loss")[-1] != pytest.approx(metric(root / "ddp", "train/loss")[-1], rel=1e-3)
+    assert metric(root / "unclipped", "train/loss")[-1] != pytest.approx(
+        metric(root / "ddp", "train/loss")[-1], rel=1e-3
+    )
 
 
 @pytest.mark.parametrize("overlay", SHARDED)
@@ -122,7 +102,9 @@ def test_precisions(tmp_path: Path):
     expected = {precision: metric(tmp_path / f"ddp.{precision}", "val/loss") for precision in PRECISIONS["ddp"]}
     for overlay, precisions in PRECISIONS.items():
         for precision in precisions:
-            assert metric(tmp_path / f"{overlay}.{precision}", "val/loss") == pytest.approx(expected[precision], rel=0.01)
+            assert metric(tmp_path / f"{overlay}.{precision}", "val/loss") == pytest.approx(
+                expected[precision], rel=0.01
+            )
 
 
 def test_one_process(tmp_path: Path):
