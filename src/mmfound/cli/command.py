@@ -20,6 +20,7 @@ from mmfound.cli.parser import MODE, RecipeParser
 from mmfound.errors import ConfigError, DivergedError, RunEnded, user_error
 from mmfound.evaluation.evaluator import Evaluator
 from mmfound.runs import durable, folder, launched, network, saved, summary, world
+from mmfound.runs.checkpoint_io import DurableIO
 from mmfound.runs.checkpoints import OthersFound
 from mmfound.runs.environment import as_json
 from mmfound.runs.initial import load_initial
@@ -183,6 +184,8 @@ class Cli(LightningCLI):
             raise ConfigError(f"trainer: {error} (`mmfound doctor` shows what this machine has)") from error
         if self.keeps is not None:
             self.keeps.attach(trainer)
+        else:
+            trainer.strategy.checkpoint_io = DurableIO()  # reads what several ranks have written
         return trainer
 
     def _config_is_kept(self) -> bool:
@@ -238,6 +241,7 @@ class Cli(LightningCLI):
                 break
             except OthersFound as others:
                 self.checkpoint = start.older(self.run_folder, others.step)
+                self._rewind()
                 say(f"a newer checkpoint is damaged; going on from {self.checkpoint}")
             except RolledBack as back:
                 self._roll_back(back)
@@ -268,11 +272,15 @@ class Cli(LightningCLI):
                 f"{back}, and {type(self.datamodule).__name__} cannot leave samples out; use policy stop"
             )
         skip(back.position)
+        self._rewind()
+        say(f"{back}\nback to {self.checkpoint}; the batch at {back.position} is left out from now on")
+
+    def _rewind(self) -> None:
+        """Take back what was logged after the checkpoint."""
         for logger in self.trainer.loggers:
             rewind = getattr(logger, "rewind", None)
             if rewind is not None:
                 rewind(self.steps_done)
-        say(f"{back}\nback to {self.checkpoint}; the batch at {back.position} is left out from now on")
 
     @rank_zero_only
     def _keep(self) -> None:

@@ -1,12 +1,10 @@
 """What keeps a run alive and whole: put together once, used by the command line."""
 
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loops.fit_loop import _FitLoop
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from mmfound.callbacks.divergence import Divergence
 from mmfound.callbacks.watchdog import Watchdog
@@ -77,16 +75,14 @@ class Upkeep:
         trainer.fit_loop.__class__ = _Ends
 
     def attach(self, trainer: Trainer) -> None:
-        """Let the trainer write checkpoints our way, where its strategy leaves the writing to others.
+        """Let the trainer write checkpoints our way.
 
         Lightning's handlers would save wherever a signal finds the process, and exchange messages with other ranks from
         within the handler.
         """
         trainer._signal_connector.register_signal_handlers = lambda: None
         trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # would wait for the device at every step
-        with suppress(MisconfigurationException, NotImplementedError):
-            if trainer.strategy.checkpoint_io is not None:
-                trainer.strategy.checkpoint_io = self.io
+        trainer.strategy.checkpoint_io = self.io
 
 
 class _Ends(_FitLoop):

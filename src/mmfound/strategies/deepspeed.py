@@ -18,9 +18,9 @@ from mmfound.errors import ConfigError
 from mmfound.runs import extensions
 from mmfound.strategies import zero_files
 from mmfound.strategies.folders import META, FolderSaving
+from mmfound.strategies.loading import load_moments, load_weights
 from mmfound.strategies.weights import make_contiguous
 from mmfound.strategies.whole import whole_checkpoint
-from mmfound.strategies.zero_load import load_moments, load_weights
 
 _NO_OPS = ("deepspeed_shm_comm",)  # on the CPU: a minute to compile, for what gloo does as well
 

@@ -11,7 +11,6 @@ from torch import nn
 from torch.distributed.checkpoint import DefaultSavePlanner, FileSystemWriter, save
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
-    set_model_state_dict,
     set_optimizer_state_dict,
 )
 from torch.distributed.device_mesh import DeviceMesh
@@ -19,6 +18,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from torch.utils._pytree import tree_map
 
 from mmfound.strategies.folders import FolderSaving
+from mmfound.strategies.loading import load_weights
 from mmfound.strategies.weights import make_contiguous
 from mmfound.strategies.whole import by_name, is_dcp, whole_checkpoint
 
@@ -63,8 +63,8 @@ class Fsdp2(FolderSaving, ModelParallelStrategy):
         checkpoint = tree_map(_contiguous, whole_checkpoint(path))
         model = self.model
         assert model is not None
-        options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
-        set_model_state_dict(model, checkpoint.pop("state_dict"), options=options)
+        load_weights(model, checkpoint.pop("state_dict"))
+        options = StateDictOptions(full_state_dict=True)
         for optimizer, state in zip(self.optimizers, checkpoint.get("optimizer_states", []), strict=False):
             set_optimizer_state_dict(model, optimizer, by_name(state, optimizer, model), options=options)
         return checkpoint

@@ -13,6 +13,7 @@ from mmfound.callbacks.ema import average_in
 from mmfound.errors import ConfigError
 from mmfound.optim import Optim
 from mmfound.strategies.fsdp2 import shard
+from mmfound.strategies.loading import set_weight
 from mmfound.strategies.weights import weight
 
 
@@ -85,8 +86,14 @@ class Task(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Outside of training, the average of the weights is what is scored, where a run keeps one."""
-        if self._trainer is not None and self.trainer.state.fn != "fit":
+        if self._trainer is None or self.trainer.state.fn == "fit":
+            return
+        if "state_dict" in checkpoint:
             checkpoint["state_dict"].update(average_in(checkpoint))
+            return
+        own = self.state_dict(keep_vars=True)  # which the strategy has loaded already
+        for name, average in average_in(checkpoint).items():
+            set_weight(own[name], average)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """One optimiser step, then the bounds."""

@@ -1,12 +1,13 @@
-"""Puts a checkpoint of any strategy into an engine of DeepSpeed's: every rank has read all of it and takes its part."""
+"""Puts a checkpoint of any strategy into weights that are split: every rank has read all of it and takes its part."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
-from mmfound.strategies.weights import trained_weights
+from mmfound.strategies.weights import Weight, trained_weights, weight
 
 
 @torch.no_grad()
@@ -14,7 +15,7 @@ def load_weights(task: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Set parameters and buffers, and the float32 masters where there are.
 
     Args:
-        task: set up by DeepSpeed.
+        task: set up by a strategy.
         weights: its whole state dict.
 
     Raises:
@@ -24,9 +25,10 @@ def load_weights(task: nn.Module, weights: Mapping[str, Tensor]) -> None:
     shapes = {name: tuple(getattr(tensor, "ds_shape", tensor.shape)) for name, tensor in own.items()}
     _check(shapes, {name: tuple(tensor.shape) for name, tensor in weights.items()}, type(task).__name__)
     for name, tensor in own.items():
-        _set(tensor, weights[name])
-    for name, weight in trained_weights(task).items():
-        weight.master.copy_(weight.part(weights[name].to(weight.master.dtype)))
+        set_weight(tensor, weights[name])
+    masters = {name: found for name, found in trained_weights(task).items() if type(found) is not Weight}
+    for name, trained in masters.items():
+        trained.master.copy_(trained.part(weights[name].to(trained.master.dtype)))
 
 
 @torch.no_grad()
@@ -44,22 +46,26 @@ def load_moments(
     number = {name: place for place, name in enumerate(name for group in groups for name in group)}
     optimizer = engine_optimizer.optimizer
     on_host = type(optimizer).__module__.startswith("deepspeed")  # counts steps in Python
-    for name, weight in trained_weights(task).items():
+    for name, trained in trained_weights(task).items():
         moments = state["state"].get(number.get(name))
-        if moments is None or weight.master.numel() == 0:
+        if moments is None or trained.master.numel() == 0:
             continue
-        flat, start = weight.place(engine_optimizer)
+        flat, start = trained.place(engine_optimizer)
         kept = optimizer.state[flat]
         for kind, whole in moments.items():
             if kind == "step":
                 kept[kind] = int(whole) if on_host else torch.as_tensor(float(whole))
             elif isinstance(whole, Tensor) and whole.numel() > 0:
-                piece = weight.part(whole.to(flat.dtype))
+                piece = trained.part(whole.to(flat.dtype))
                 kept.setdefault(kind, torch.zeros_like(flat))[start : start + piece.numel()].copy_(piece)
 
 
-def _set(tensor: Tensor, whole: Tensor) -> None:
-    if hasattr(tensor, "ds_id"):
+@torch.no_grad()
+def set_weight(tensor: Tensor, whole: Tensor) -> None:
+    """Set what is computed with, of a parameter or buffer that may be split."""
+    if isinstance(tensor, DTensor):
+        weight(tensor).master.copy_(weight(tensor).part(whole))
+    elif hasattr(tensor, "ds_id"):
         from deepspeed.runtime.zero import GatheredParameters
 
         with GatheredParameters([tensor], modifier_rank=0):
