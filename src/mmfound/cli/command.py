@@ -2,6 +2,7 @@
 
 import shlex
 from contextlib import ExitStack, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,14 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from mmfound.callbacks.divergence import Divergence, RolledBack
-from mmfound.cli import install, report, start
+from mmfound.cli import install, ranks, report, start
 from mmfound.cli.arguments import Arguments
 from mmfound.cli.misfit import ERRORS, misfit
 from mmfound.cli.mistakes import refused
 from mmfound.cli.parser import MODE, RecipeParser
-from mmfound.errors import ConfigError, DivergedError, RunEnded, user_error
+from mmfound.errors import ConfigError, DivergedError, Preempted, RunEnded, user_error
 from mmfound.evaluation.evaluator import Evaluator
-from mmfound.runs import durable, folder, launched, saved, summary
+from mmfound.runs import durable, folder, launched, saved, slurm, summary
 from mmfound.runs.environment import as_json
 from mmfound.runs.initial import load_initial
 from mmfound.runs.lock import Lock
@@ -28,6 +29,7 @@ from mmfound.runs.summary import Summary
 from mmfound.runs.upkeep import Upkeep
 from mmfound.tasks.base import Task
 
+_LEAVE_TOGETHER = timedelta(minutes=3)  # the first rank may have to wait for Slurm
 NOT_SAVED = ("config", "ckpt_path", "weights_only", "verbose", "return_predictions")
 
 
@@ -55,6 +57,7 @@ class Cli(LightningCLI):
         self.run_folder = Path()
         self.new_config: Path | None = None  # that this start has written
         self.lock: Lock | None = None  # where this process owns the run folder
+        self.launched: dict[str, int] = {}  # devices and nodes, where a launcher has started the processes
         super().__init__(
             Task,
             LightningDataModule,
@@ -116,6 +119,7 @@ class Cli(LightningCLI):
             raise ConfigError(f"trainer.default_root_dir is {settings.trainer.default_root_dir}; set run_dir instead")
         if isinstance(settings.trainer.val_check_interval, float):  # a share of an epoch
             settings.trainer.check_val_every_n_epoch = settings.trainer.check_val_every_n_epoch or 1
+        self.launched = ranks.launched(settings.trainer)
         self.run_folder = start.choose_folder(self.arguments, settings.run_dir)
         settings.run_dir = str(self.run_folder)
         folder.check_space(self.run_folder)
@@ -173,7 +177,8 @@ class Cli(LightningCLI):
         kwargs["callbacks"] = install.callbacks(built, self.run_folder, self._seed(), self._resolved(), self.keeps)
         kwargs["logger"] = install.loggers(logger, self.run_folder, self.steps_done) if self.chosen == "fit" else False
         kwargs["default_root_dir"] = str(self.run_folder)
-        trainer = super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs, **self.launched)
+        slurm.leave_to_us(trainer)
         if self.keeps is not None:
             self.keeps.attach(trainer)
         return trainer
@@ -208,6 +213,9 @@ class Cli(LightningCLI):
                 super()._run_subcommand(subcommand)
             else:
                 self._fit(self.keeps)
+        except Preempted:
+            self._requeue()
+            raise
         except ERRORS as error:
             raise misfit(error, self.checkpoint) or error from error.__cause__
 
@@ -241,6 +249,15 @@ class Cli(LightningCLI):
         if keeps.stopping.ended_by is not None:
             raise keeps.stopping.ended_by
         say(report.after_fit(self.run_folder, self.command))
+
+    def _requeue(self) -> None:
+        """Go on by itself under Slurm; the other ranks stay meanwhile, for `srun` may kill all when one has ended."""
+        if self.keeps is None or not slurm.job():
+            return
+        self.signals.to_the_end = True
+        if self.lock is not None:
+            say(slurm.requeue())
+        self.keeps.agreement.meet(_LEAVE_TOGETHER)
 
     def _end_ranks(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         agreed = error is None or isinstance(user_error(error), RunEnded)

@@ -15,10 +15,12 @@ class StopSignals:
 
     Attributes:
         received: number of the first signal that came, 0 before.
+        to_the_end: whether they are noted until the process has ended, which another one could only disturb.
     """
 
     def __init__(self) -> None:
         self.received = 0
+        self.to_the_end = False
         self._interrupted = False
 
     @contextmanager
@@ -33,7 +35,8 @@ class StopSignals:
             yield self
         finally:
             for number, handler in before.items():
-                signal.signal(number, handler)
+                if not self.to_the_end:
+                    signal.signal(number, handler)
 
     def install(self) -> None:
         """Handle them, whoever has put a handler in place meanwhile."""
