@@ -15,7 +15,7 @@ class StopSignals:
 
     Attributes:
         received: number of the first signal that came, 0 before.
-        to_the_end: whether they are noted until the process has ended, which another one could only disturb.
+        to_the_end: whether they are ignored after `installed`, where a handler would not outlive the interpreter.
     """
 
     def __init__(self) -> None:
@@ -35,8 +35,7 @@ class StopSignals:
             yield self
         finally:
             for number, handler in before.items():
-                if not self.to_the_end:
-                    signal.signal(number, handler)
+                signal.signal(number, signal.SIG_IGN if self.to_the_end else handler)
 
     def install(self) -> None:
         """Handle them, whoever has put a handler in place meanwhile."""

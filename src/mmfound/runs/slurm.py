@@ -51,8 +51,8 @@ def requeue() -> str:
 def _why_not(facts: dict[str, str]) -> str | None:
     """Why a job is not to be requeued by the run in it; None where it is."""
     state = facts.get("JobState", "UNKNOWN")
-    if state != "RUNNING":  # while its processes end, it already has the state that it was given
-        return f"it is {state} already"
+    if state != "RUNNING":  # it already has the state that it was given: cancelled, out of time, requeued
+        return f"it is {state}, for Slurm ends it already"
     if facts.get("BatchFlag") == "0":
         return "it was not submitted with sbatch; give the same command again to go on"
     if facts.get("Requeue") == "0":
