@@ -89,7 +89,11 @@ def _full_disk() -> None:
     durable.Hashing.write = write
 
 
-_EVENTS = {"bug": _bug, "bad_data": _bad_data, "full_disk": _full_disk}
+def _linger() -> None:
+    time.sleep(5)
+
+
+_EVENTS = {"linger": _linger, "bug": _bug, "bad_data": _bad_data, "full_disk": _full_disk}
 
 
 class Interrupt(Callback):
