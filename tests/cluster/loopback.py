@@ -1,5 +1,6 @@
-"""A Slurm of two nodes on this host, which only this host can reach, for as long as the tests run."""
+"""A Slurm of three nodes on this host, which only this host can reach, for as long as the tests run."""
 
+import getpass
 import os
 import re
 import shutil
@@ -7,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -40,14 +41,14 @@ SlurmdParameters=config_overrides
 SchedulerParameters=sched_interval=2,bf_interval=2,batch_sched_delay=0,sched_min_interval=0
 GresTypes=gpu
 KillWait=15
-ReturnToService=2
+ReturnToService=1
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-NodeName=n1 NodeHostname=localhost NodeAddr=127.0.0.1 Port={first} CPUs=4 RealMemory=1000 Gres=gpu:4
-NodeName=n2 NodeHostname=localhost NodeAddr=127.0.0.1 Port={second} CPUs=4 RealMemory=1000 Gres=gpu:4
-PartitionName=main Nodes=n1,n2 Default=YES PriorityTier=1
-PartitionName=urgent Nodes=n1,n2 PriorityTier=2
+PartitionName=main Nodes=ALL Default=YES PriorityTier=1
+PartitionName=urgent Nodes=ALL PriorityTier=2
 """
+NODE = "NodeName={name} NodeHostname=localhost NodeAddr=127.0.0.1 Port={port} CPUs=4 RealMemory=1000 Gres=gpu:4\n"
+NODES = ("n1", "n2", "n3")
 
 
 class Slurm:
@@ -99,9 +100,23 @@ class Slurm:
         self.wait(job, "PENDING")
         self("scontrol", "update", f"JobId={job}", "StartTime=now")
 
+    def fail(self, node: str) -> None:
+        """Mark a node down, and wait until its jobs have ended on the others; Slurm would wait for two minutes."""
+        self("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
+        wait_for(lambda: self.states() == ["down" if name == node else "idle" for name in NODES], self.folder)
+
+    def mend(self, node: str) -> None:
+        """Take a node that was marked down back."""
+        self("scontrol", "update", f"NodeName={node}", "State=RESUME")
+        wait_for(self.is_up, self.folder)
+
     def is_up(self) -> bool:
         """Whether all nodes are there for jobs."""
-        return self("sinfo", "--noheader", "--Node", "--partition=main", "--format=%t", check=False) == "idle\nidle"
+        return self.states() == ["idle"] * len(NODES)
+
+    def states(self) -> list[str]:
+        """Of the nodes."""
+        return self("sinfo", "--noheader", "--Node", "--partition=main", "--format=%t", check=False).split()
 
 
 def missing() -> list[str]:
@@ -112,23 +127,23 @@ def missing() -> list[str]:
 @contextmanager
 def running(folder: Path) -> Iterator[Slurm]:
     """Within, it runs; its daemons end with this process, in whatever way that does."""
-    ports = _free_ports(3)
-    names = {"port": ports[0], "first": ports[1], "second": ports[2], "folder": folder, "user": _user()}
+    first, *others = _free_ports(1 + len(NODES))
+    nodes = [NODE.format(name=name, port=port) for name, port in zip(NODES, others, strict=True)]
     configuration = folder / "slurm.conf"
-    configuration.write_text(CONFIGURATION.format(**names))
+    configuration.write_text("".join(nodes) + CONFIGURATION.format(port=first, folder=folder, user=_user()))
     for number in range(4):
         (folder / f"gpu{number}").touch()  # Slurm hands them out; nobody opens them
-    (folder / "gres.conf").write_text(f"NodeName=n[1-2] Name=gpu File={folder}/gpu[0-3]\n")
-    for name in ("state", "n1", "n2"):
+    (folder / "gres.conf").write_text(f"NodeName={','.join(NODES)} Name=gpu File={folder}/gpu[0-3]\n")
+    for name in ("state", *NODES):
         (folder / name).mkdir()
     slurm = Slurm(folder)
     with ExitStack() as daemons:
         _start(daemons, "munged", "--foreground", *_munge(folder))
-        _wait(lambda: (folder / "munge.socket").exists(), folder)
+        wait_for(lambda: (folder / "munge.socket").exists(), folder)
         _start(daemons, "slurmctld", "-D", "-c", "-f", str(configuration), log=folder / "slurmctld.log")
-        for node in ("n1", "n2"):
+        for node in NODES:
             _start(daemons, "slurmd", "-D", "-N", node, "-f", str(configuration), log=folder / f"slurmd.{node}.log")
-        _wait(slurm.is_up, folder)
+        wait_for(slurm.is_up, folder)
         daemons.callback(_end_jobs, slurm)
         yield slurm
 
@@ -168,9 +183,10 @@ def _end_jobs(slurm: Slurm) -> None:
             time.sleep(0.2)
 
 
-def _wait(for_it, folder: Path) -> None:
+def wait_for(happened: Callable[[], bool], folder: Path) -> None:
+    """Wait half a minute; the daemons' logs where it does not happen."""
     deadline = time.monotonic() + 30
-    while not for_it():
+    while not happened():
         assert time.monotonic() < deadline, "\n".join(path.read_text()[-2000:] for path in folder.glob("*.log"))
         time.sleep(0.2)
 
@@ -188,6 +204,4 @@ def _path() -> str:
 
 
 def _user() -> str:
-    import getpass
-
     return getpass.getuser()

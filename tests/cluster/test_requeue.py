@@ -48,13 +48,12 @@ def test_a_signal_saves_and_requeues_once(start, slurm: Slurm, whole: Path, tmp_
 @pytest.mark.parametrize("node", ["n1", "n2"])
 def test_a_run_goes_on_after_its_node_has_failed(node: str, start, slurm: Slurm, whole: Path, tmp_path: Path):
     job = start()
-    slurm("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
-    slurm.wait(job, "PENDING", "COMPLETING")
-    slurm("scontrol", "update", f"NodeName={node}", "State=RESUME")
+    slurm.fail(node)
     slurm.start_now(job)
     facts = slurm.wait(job, "COMPLETED", "FAILED")
     assert (facts["JobState"], facts["Restarts"]) == ("COMPLETED", "1"), slurm.printed(job)
     assert "is requeued" not in slurm.printed(job)
+    slurm.mend(node)
     assert drill.differences(tmp_path, whole, ranks=2) == []
 
 
