@@ -83,3 +83,20 @@ def test_a_job_that_makes_room_for_another_is_requeued_once(start, slurm: Slurm,
     assert (facts["JobState"], facts["Restarts"]) == ("COMPLETED", "1"), slurm.printed(job)
     assert "is not requeued" in slurm.printed(job)  # by the run: Slurm has done so
     assert drill.differences(tmp_path, whole, ranks=2) == []
+
+
+def test_torchrun_starts_a_dead_rank_again(start, slurm: Slurm, whole: Path, tmp_path: Path):
+    job = start(file="torchrun.sbatch", interrupt="in_step:7:SIGKILL:1")
+    facts = slurm.wait(job, "COMPLETED", "FAILED")
+    assert (facts["JobState"], facts["Restarts"]) == ("COMPLETED", "0"), slurm.printed(job)
+    assert drill.differences(tmp_path, whole, ranks=2) == []
+
+
+def test_torchrun_passes_the_signal_on(start, slurm: Slurm, whole: Path, tmp_path: Path):
+    job = start(file="torchrun.sbatch")
+    slurm("scancel", "--signal=USR1", job)
+    slurm.start_now(job)
+    facts = slurm.wait(job, "COMPLETED", "FAILED")
+    assert (facts["JobState"], facts["Restarts"]) == ("COMPLETED", "1"), slurm.printed(job)
+    assert slurm.printed(job).count(f"Slurm job {job} is requeued") == 1
+    assert drill.differences(tmp_path, whole, ranks=2) == []
