@@ -38,3 +38,11 @@ class Classifies(Protocol):
     def classify(self, image: Tensor) -> Tensor:
         """[B, 3, H, W] float32 RGB in [0, 1] -> [B, classes] float32 logits."""
         ...
+
+
+_METHODS = ("embed_image", "embed_text", "classify")
+
+
+def abilities_of(model: object) -> tuple[str, ...]:
+    """Names of the methods above that a model has."""
+    return tuple(name for name in _METHODS if hasattr(model, name))

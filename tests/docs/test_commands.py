@@ -16,6 +16,8 @@ ELSEWHERE = (
     "make ",
     "pip install",
     "python -m build",
+    "srun mmfound doctor",  # tests/cli/test_doctor.py
+    "torchrun --nproc-per-node 2 -m mmfound doctor",
     "tensorboard --logdir",
     "git clone",
     "cd ",

@@ -6,11 +6,13 @@ from typing import Any, Literal
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_warn
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import DeepSpeedStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mmfound.errors import ConfigError, DivergedError
 from mmfound.runs.agreement import Agreement
+from mmfound.strategies.weights import trained_weights, weight
 
 Policy = Literal["stop", "skip", "rollback"]
 
@@ -75,8 +77,11 @@ class Divergence(Callback):
                 self.agreement = callback
         if self.agreement is not None:
             self.agreement.says["diverged"] = self._bad_position
-        if stage == "fit" and self.policy == "skip" and "DeepSpeed" in type(trainer.strategy).__name__:
-            raise ConfigError("divergence.policy is skip, which DeepSpeed does by itself only in float16; use stop.")
+        if stage == "fit" and self.policy != "stop" and isinstance(trainer.strategy, DeepSpeedStrategy):
+            raise ConfigError(
+                f"divergence.policy is {self.policy}, which DeepSpeed cannot do: it steps by itself, and does not load a "
+                "checkpoint into a run that has begun; use stop"
+            )
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Note what the step is made of."""
@@ -108,6 +113,17 @@ class Divergence(Callback):
         """Act on what the ranks agree on."""
         if not trainer.fit_loop._should_accumulate():
             self.act()
+            self._look_at_norm(trainer)
+
+    def _look_at_norm(self, trainer: Trainer) -> None:
+        """Where the strategy keeps the gradients to itself, after the step."""
+        norm = getattr(trainer.model, "get_global_grad_norm", lambda: None)()
+        if norm is None or self._step is None:
+            return
+        norm = torch.as_tensor(norm)
+        finite = norm.isfinite() & (norm >= 0)  # below zero, DeepSpeed says the same
+        before = self._step.finite
+        self._step.finite, self._step.ready = _to_host(finite if before is None else finite & before.to(norm.device))
 
     def act(self) -> None:
         """Stop or roll back if the ranks agree that something is not finite.
@@ -144,8 +160,9 @@ class Divergence(Callback):
         return next((step for step in steps if step is not None and step.is_bad()), None)
 
     def _weights_are_finite(self) -> bool:
-        parameters = self._module.parameters() if self._module is not None else ()
-        weights = [parameter.detach() for parameter in parameters if parameter.requires_grad]
+        found = trained_weights(self._module).values() if self._module is not None else ()
+        masters = [weight.master for weight in found if isinstance(weight.tensor, nn.Parameter)]
+        weights = [master for master in masters if master.numel()]
         norms = [norm.float() for norm in torch._foreach_norm(weights)] if weights else []
         return not norms or bool(torch.stack(norms).isfinite().all())
 
@@ -181,7 +198,8 @@ class Divergence(Callback):
         return "; ".join(parts)
 
     def _norms(self, module: nn.Module) -> Tensor | None:
-        named = [(name, p.grad) for name, p in module.named_parameters() if p.grad is not None]
+        found = ((name, weight(p.grad).master) for name, p in module.named_parameters() if p.grad is not None)
+        named = [(name, gradient) for name, gradient in found if gradient.numel()]
         self._names = [name for name, _ in named]
         return (
             torch.stack([norm.float() for norm in torch._foreach_norm([grad for _, grad in named])]) if named else None

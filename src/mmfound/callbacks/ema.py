@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from mmfound.errors import ConfigError
+from mmfound.strategies.weights import Weight, trained_weights
 
 KEY = "ema"  # in a checkpoint
 
@@ -35,19 +36,24 @@ class Ema(Callback):
         self.warmup = warmup
         self.evaluate = evaluate
         self.steps = 0
-        self.average: dict[str, Tensor] = {}
+        self.average: dict[str, Tensor] = {}  # this rank's pieces, in float32
+        self._found: dict[str, Tensor] = {}  # whole, in a checkpoint
         self._weights: dict[str, Tensor] | None = None  # while the model has the average
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin at the weights, unless a checkpoint has brought an average."""
-        own = _averaged(pl_module)
-        if not self.average:
-            self.average = {name: tensor.detach().clone().to(_wide(tensor)) for name, tensor in own.items()}
-            return
-        if self.average.keys() != own.keys():
-            odd = sorted(self.average.keys() ^ own.keys())
-            raise ConfigError(f"Ema: the checkpoint's average does not fit the model, which differs in {odd[0]}.")
-        self.average = {name: tensor.to(own[name].device) for name, tensor in self.average.items()}
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin at the weights, unless a checkpoint has brought an average.
+
+        Not sooner: some strategies have set up the weights, and read the checkpoint, only by now.
+        """
+        own = trained_weights(pl_module)
+        if self._found:
+            if self._found.keys() != own.keys():
+                odd = sorted(self._found.keys() ^ own.keys())
+                raise ConfigError(f"Ema: the checkpoint's average does not fit the model, which differs in {odd[0]}.")
+            self.average = {name: own[name].part(whole).clone() for name, whole in self._found.items()}
+            self._found = {}
+        elif not self.average:
+            self.average = {name: weight.master.to(_wide(weight.master), copy=True) for name, weight in own.items()}
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
         """Move the average, once per optimiser step."""
@@ -56,9 +62,10 @@ class Ema(Callback):
         self.steps = trainer.global_step
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps)) if self.warmup else self.decay
         with torch.no_grad():
-            own = _averaged(pl_module)
-            weights = [own[name].to(average.dtype) for name, average in self.average.items()]
-            torch._foreach_lerp_(list(self.average.values()), weights, 1 - decay)
+            own = trained_weights(pl_module)
+            averages = [(name, average) for name, average in self.average.items() if average.numel()]
+            weights = [own[name].master.to(average.dtype) for name, average in averages]
+            torch._foreach_lerp_([average for _, average in averages], weights, 1 - decay)
 
     @contextmanager
     def swapped(self, module: nn.Module) -> Iterator[None]:
@@ -92,33 +99,54 @@ class Ema(Callback):
         self._swap_out(pl_module)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Weights under their names and the average under `ema`."""
-        if self._weights is not None:
-            checkpoint["state_dict"].update(self._weights)
-        checkpoint[KEY] = {"steps": self.steps, "average": dict(self.average), "evaluate": self.evaluate}
+        """Weights under their names and the average, put together on the first rank, under `ema`."""
+        own = trained_weights(pl_module)
+        if self._weights is not None:  # of whole weights; those that are split are saved as they are, see `own_weights`
+            checkpoint["state_dict"].update({n: t for n, t in self._weights.items() if type(own[n]) is Weight})
+        kept = {}
+        for name, average in self.average.items():
+            whole = own[name].whole(average)  # all ranks take part
+            if trainer.is_global_zero:
+                kept[name] = whole.cpu()
+        checkpoint[KEY] = {"steps": self.steps, "average": kept, "evaluate": self.evaluate}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Go on, or begin at the weights where the checkpoint has no average."""
         found = checkpoint.get(KEY)
-        self.average = dict(found["average"]) if found else {}
+        self._found = dict(found["average"]) if found else {}
+        self.average = {}
         self.steps = int(found["steps"]) if found else 0
 
     @torch.no_grad()
     def _swap_in(self, module: nn.Module) -> None:
         if self._weights is not None:
             return
-        own = _averaged(module)
-        self._weights = {name: tensor.detach().clone() for name, tensor in own.items()}
-        for name, tensor in own.items():
-            tensor.copy_(self.average[name])
+        own = trained_weights(module)
+        self._weights = {name: weight.computed_with.clone() for name, weight in own.items()}
+        for name, weight in own.items():
+            weight.show(self.average[name])
 
     @torch.no_grad()
     def _swap_out(self, module: nn.Module) -> None:
         if self._weights is None:
             return
-        for name, tensor in _averaged(module).items():
-            tensor.copy_(self._weights[name])
+        for name, weight in trained_weights(module).items():
+            weight.hide(self._weights[name])
         self._weights = None
+
+
+@contextmanager
+def own_weights(trainer: Trainer) -> Iterator[None]:
+    """The model has its weights within, not an average of them; for saving."""
+    callbacks: list[Callback] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+    swapped = [found for found in callbacks if isinstance(found, Ema) and found._weights is not None]
+    for average in swapped:
+        average._swap_out(trainer.lightning_module)
+    try:
+        yield
+    finally:
+        for average in swapped:
+            average._swap_in(trainer.lightning_module)
 
 
 def average_in(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -130,15 +158,3 @@ def average_in(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
 def _wide(tensor: Tensor) -> torch.dtype:
     """bfloat16 would lose steps as small as 1 - decay."""
     return torch.promote_types(tensor.dtype, torch.float32)
-
-
-def _averaged(module: nn.Module) -> dict[str, Tensor]:
-    """Trainable parameters and the floating-point buffers that are saved, by name."""
-    saved = module.state_dict(keep_vars=True)
-    return {
-        name: tensor
-        for name, tensor in saved.items()
-        if isinstance(tensor, Tensor)
-        and tensor.is_floating_point()
-        and (tensor.requires_grad or not isinstance(tensor, nn.Parameter))
-    }

@@ -69,6 +69,12 @@ class Evaluations(Callback):
             for name in ("val_dataloader", "test_dataloader", "validation_step", "test_step"):
                 vars(owner).pop(name, None) if owner is not None else None
 
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """All ranks validate with the same running statistics; DDP alone sees to that by itself."""
+        share_buffers(pl_module)
+
+    on_test_start = on_validation_start
+
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate and log as `val/*`."""
         if not trainer.sanity_checking:

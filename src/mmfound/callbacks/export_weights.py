@@ -1,7 +1,7 @@
 """Hands the trained module to the next stage."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +63,24 @@ class ExportWeights(Callback):
         root = Path(trainer.default_root_dir)
         name = exported_name(pl_module)
         config = (self.config or kept_config(root, "ExportWeights")["model"])["init_args"][name]
-        image = {"size": self._image_size, **_normalisation(config)} if self._image_size else None
         tokenizer = getattr(getattr(trainer, "datamodule", None), "tokenizer", None)
-        export(state, config, self.folder or root / "export", tokenizer=tokenizer, image=image)
+        write_export(state, config, self._image_size, tokenizer, Path(self.folder or root / "export"))
+
+
+def write_export(
+    state: Mapping[str, Tensor], config: Mapping[str, Any], image_size: int | None, tokenizer: Any, folder: Path
+) -> None:
+    """Export a module with what is known of its pictures.
+
+    Args:
+        state: its whole state dict.
+        config: its class_path and init_args.
+        image_size: side of the pictures that it was trained on.
+        tokenizer: of its texts, or None.
+        folder: where to.
+    """
+    image = {"size": image_size, **_normalisation(config)} if image_size else None
+    export(state, config, folder, tokenizer=tokenizer, image=image)
 
 
 def exported_name(task: nn.Module) -> str:
@@ -74,14 +89,27 @@ def exported_name(task: nn.Module) -> str:
     Raises:
         ConfigError: when it is not clear which.
     """
-    chosen = getattr(task, "export_module", None)
     arguments = inspect.signature(type(task).__init__).parameters
     modules = [name for name in arguments if isinstance(getattr(task, name, None), nn.Module)]
+    return choose(getattr(task, "export_module", None), modules, type(task).__name__)
+
+
+def choose(chosen: Any, modules: Sequence[str], task: str) -> str:
+    """Of a task's modules the one that is exported.
+
+    Args:
+        chosen: what the task says, as the class attribute `export_module`.
+        modules: names of its constructor arguments that are modules.
+        task: the name of its class.
+
+    Raises:
+        ConfigError: when it is not clear which.
+    """
     if chosen is None and len(modules) == 1:
         return modules[0]
     if not isinstance(chosen, str) or chosen not in modules:
         raise ConfigError(
-            f"{type(task).__name__} has the modules {modules} among its arguments, and export_module is {chosen!r}. "
+            f"{task} has the modules {list(modules)} among its arguments, and export_module is {chosen!r}. "
             f"Set the class attribute export_module to one of them, or take ExportWeights out."
         )
     return chosen
@@ -92,7 +120,7 @@ def full_state_dict(module: nn.Module) -> dict[str, Tensor]:
     if any(isinstance(p, DTensor) for p in module.parameters()):
         return get_model_state_dict(module, options=StateDictOptions(full_state_dict=True, cpu_offload=True))  # pyright: ignore
     if any(hasattr(p, "ds_id") for p in module.parameters()):
-        from deepspeed.zero import GatheredParameters  # only where the strategy has loaded it already
+        from deepspeed.runtime.zero import GatheredParameters  # only where the strategy has loaded it already
 
         with GatheredParameters(list(module.parameters())):
             return {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}

@@ -19,7 +19,7 @@ from mmfound.cli.mistakes import refused
 from mmfound.cli.parser import MODE, RecipeParser
 from mmfound.errors import ConfigError, DivergedError, Preempted, RunEnded, user_error
 from mmfound.evaluation.evaluator import Evaluator
-from mmfound.runs import durable, folder, launched, saved, slurm, summary
+from mmfound.runs import durable, folder, launched, network, saved, slurm, summary, world
 from mmfound.runs.environment import as_json
 from mmfound.runs.initial import load_initial
 from mmfound.runs.lock import Lock
@@ -117,6 +117,8 @@ class Cli(LightningCLI):
         settings = self.settings
         if settings.trainer.default_root_dir is not None:
             raise ConfigError(f"trainer.default_root_dir is {settings.trainer.default_root_dir}; set run_dir instead")
+        if world.from_environment().ranks > 1:
+            network.check_interfaces()
         if isinstance(settings.trainer.val_check_interval, float):  # a share of an epoch
             settings.trainer.check_val_every_n_epoch = settings.trainer.check_val_every_n_epoch or 1
         self.launched = ranks.launched(settings.trainer)

@@ -26,11 +26,14 @@ run a recipe (--config RECIPE.yaml or a short name; --help lists its options):
   test       the same on the test source
   predict    write embeddings or logits of the test (validation, training) source
 
+turn one thing into another:
+  convert    one file, or an export, from a checkpoint that several ranks have written
+
 look around:
   recipes    list the recipes, or `recipes show NAME`
   plugins    list the plug-ins, where they come from and whether they import
   data       inspect, verify or pack data sets
-  doctor     what this machine and environment have
+  doctor     what this machine, environment and cluster have; --ranks: whether all ranks can work together
 
 options:
   --help     this text
@@ -93,6 +96,12 @@ def _data(argv: list[str]) -> int:
     return main(argv) or 0
 
 
+def _convert(argv: list[str]) -> int:
+    from mmfound.cli.convert import main
+
+    return main(argv)
+
+
 def _training(subcommand: str) -> Callable[[list[str]], int]:
     def run(argv: list[str]) -> int:
         # OpenMP threads that spin between operations cost a sixth of the CPU time for nothing, and on a shared machine
@@ -109,6 +118,7 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     **{name: _training(name) for name in ("fit", "validate", "test", "predict")},
     "recipes": _recipes,
     "plugins": _plugins,
+    "convert": _convert,
     "data": _data,
     "doctor": _doctor,
 }

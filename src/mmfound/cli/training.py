@@ -55,3 +55,5 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")  # test needs no training callback
     warnings.filterwarnings("ignore", message="Total length of `.*` across ranks is zero")  # no val_source
     warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)  # of Lightning's calls to torch
+    # FSDP2 and DeepSpeed call collectives by names that torch has given up since.
+    warnings.filterwarnings("ignore", message=".*torch.distributed.* is deprecated", category=FutureWarning)

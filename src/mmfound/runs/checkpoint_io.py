@@ -5,17 +5,33 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+import torch.distributed as dist
 from lightning.fabric.plugins import CheckpointIO
 from torch import Tensor
 
 from mmfound.errors import CheckpointError, ConfigError, DiskFullError
 from mmfound.runs import durable
+from mmfound.strategies.whole import whole_checkpoint
 
 FACTS = "mmfound"  # key in a checkpoint of what its manifest repeats
 _SPARE_BYTES = 16 * 2**20  # for what is not tensors, and for logs
+
+
+class Ranks(Protocol):
+    """What a strategy knows about its ranks."""
+
+    global_rank: int
+    world_size: int
+    is_global_zero: bool
+
+    def barrier(self, name: str | None = None) -> None:
+        """Wait for all."""
+
+    def broadcast(self, obj: Any, src: int = 0) -> Any:
+        """The first rank's."""
 
 
 class DurableIO(CheckpointIO):
@@ -23,6 +39,8 @@ class DurableIO(CheckpointIO):
 
     `save_checkpoint` copies the tensors and returns; a checkpoint gets its name when `publish` has been called. What a
     save meets is kept in `error`, for all ranks to end together, and nothing is written after it.
+
+    Strategies whose ranks each write a part call `save_folder` instead, which returns when the parts are written.
 
     Attributes:
         error: what the last save met.
@@ -34,6 +52,7 @@ class DurableIO(CheckpointIO):
         self._thread: threading.Thread | None = None
         self._go = threading.Event()  # set when the checkpoint in the making may get its name
         self._dropped = False
+        self._place: Callable[[], None] | None = None  # gives a folder its name, on the first rank
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Copy, and begin to write."""
@@ -44,7 +63,7 @@ class DurableIO(CheckpointIO):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             copied, size = snapshot(checkpoint)
-            _check_room(path, size)
+            _check_room(path, size, shutil.disk_usage(path.parent).free)
         except Exception as error:  # noqa: BLE001 - other ranks are on their way into a barrier
             self.error = error
             return
@@ -53,18 +72,55 @@ class DurableIO(CheckpointIO):
         self._thread = threading.Thread(target=self._write, args=(copied, path), name="checkpoint", daemon=True)
         self._thread.start()
 
+    def save_folder(
+        self, path: Path, size: int, facts: Mapping[str, Any], fill: Callable[[Path], None], ranks: "Ranks"
+    ) -> None:
+        """Write a checkpoint of several files, by all ranks together.
+
+        Args:
+            path: its name.
+            size: bytes that it may take.
+            facts: kept in its manifest.
+            fill: writes this rank's files into the folder it is given.
+            ranks: the strategy.
+
+        Raises:
+            DiskFullError: on all ranks, when there is no room.
+        """
+        self.settle()
+        partial = durable.partial_folder(path)
+        if ranks.is_global_zero:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+        free = ranks.broadcast(shutil.disk_usage(partial.parent).free if ranks.is_global_zero else 0)
+        _check_room(path, size, free)
+        fill(partial)
+        ranks.barrier("written")
+        mine = durable.proof_of(partial, durable.files_in(partial)[ranks.global_rank :: ranks.world_size])
+        proofs: list[Any] = [mine]
+        if ranks.world_size > 1:
+            proofs = [None] * ranks.world_size
+            dist.all_gather_object(proofs, mine)
+        if ranks.is_global_zero:
+            files = {name: proof for part in proofs for name, proof in part.items()}
+            self._place = lambda: self._name(path, files, facts)
+
     @property
     def is_held(self) -> bool:
         """Whether a checkpoint in the making waits for `publish`."""
-        return self._thread is not None and not self._go.is_set()
+        return self._place is not None or (self._thread is not None and not self._go.is_set())
 
     def publish(self) -> None:
         """Let the checkpoint in the making get its name: the log of its step is written."""
         self._go.set()
+        if self._place is not None:
+            place, self._place = self._place, None
+            place()
 
     def drop(self) -> None:
         """Forget the checkpoint in the making if it has no name yet."""
         self._dropped = True
+        self._place = None
         self._go.set()
 
     def settle(self) -> None:
@@ -75,13 +131,15 @@ class DurableIO(CheckpointIO):
             self._thread = None
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
-        """Read, on the CPU.
+        """Read, on the CPU; what several ranks have written is put together.
 
         Raises:
             CheckpointError: when the file cannot be read.
             ConfigError: when it would have to run code.
         """
         try:
+            if Path(path).is_dir():
+                return whole_checkpoint(Path(path), trusted=weights_only is False)
             return torch.load(path, map_location="cpu", weights_only=weights_only is not False)
         except UnpicklingError as error:
             raise ConfigError(
@@ -98,7 +156,7 @@ class DurableIO(CheckpointIO):
 
     def teardown(self) -> None:
         """Leave no thread behind; a checkpoint in the making that training did not get to publish is dropped."""
-        if not self._go.is_set():
+        if not self._go.is_set() or self._place is not None:
             self.drop()
         self.settle()
 
@@ -110,6 +168,13 @@ class DurableIO(CheckpointIO):
         except _Dropped:
             pass
         except Exception as error:  # noqa: BLE001 - for the training thread to raise
+            self.error = error
+
+    def _name(self, path: Path, files: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+        try:
+            durable.name_folder(path, files, facts)
+            self.on_published(path)
+        except Exception as error:  # noqa: BLE001 - for all ranks to raise together
             self.error = error
 
     def _wait_for_go(self) -> None:
@@ -146,8 +211,7 @@ def snapshot(value: Any) -> tuple[Any, int]:
     return copy(value), sum(tensor.numel() * tensor.element_size() for tensor in copies.values())
 
 
-def _check_room(path: Path, size: int) -> None:
-    free = shutil.disk_usage(path.parent).free
+def _check_room(path: Path, size: int, free: int) -> None:
     if free < size + _SPARE_BYTES:
         raise DiskFullError(
             f"no room for the checkpoint {path}: it takes {size / 2**20:.0f} MB and {free / 2**20:.0f} MB are free; "

@@ -8,6 +8,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from mmfound.callbacks.divergence import Divergence
+from mmfound.callbacks.ema import own_weights
 from mmfound.errors import ConfigError, LockedError
 from mmfound.runs.agreement import Agreement
 from mmfound.runs.checkpoint_io import FACTS, DurableIO
@@ -169,7 +170,8 @@ class Checkpoints(Checkpoint):
         self.failing.act()
         self._saved_step = trainer.global_step
         self._note = {"kind": kind, **self._monitored(trainer), "written": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-        trainer.save_checkpoint(self.folder / f"step={trainer.global_step:08d}.ckpt")
+        with own_weights(trainer):
+            trainer.save_checkpoint(self.folder / f"step={trainer.global_step:08d}.ckpt")
 
     def _publish(self, trainer: Trainer) -> None:
         """Give the checkpoint in the making its name, once the log up to it is on the disk."""

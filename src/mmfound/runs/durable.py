@@ -1,15 +1,15 @@
-"""Files that are whole or absent, whatever happens while they are written, and a manifest that proves it later.
+"""Files and folders that are whole or absent, whatever happens while they are written, and a manifest that proves it.
 
 A file is written under a temporary name beside its own (another file system would turn the rename into a copy), flushed
 to the disk and renamed. Its manifest, `NAME.manifest.json`, is on the disk before it, so that a file without one was
-not written here.
+not written here. A folder, which several ranks fill, has one manifest beside it for all its files.
 """
 
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -70,11 +70,7 @@ def write(path: Path, fill: Callable[[Any], None], facts: Mapping[str, Any], bef
             os.fsync(file.fileno())
         _write_manifest(proof, {"file": path.name, "bytes": hashing.size, "sha256": hashing.digest(), **facts})
         before()
-        _put_aside(path)
-        os.replace(proof, _manifest_path(path))
-        os.replace(partial, path)
-        sync(path.parent)
-        remove(_aside(path))
+        _rename(partial, proof, path)
     except Exception as error:
         met = error if hashing is None or hashing.error is None else hashing.error
         if isinstance(met, OSError) and met.errno in FULL:
@@ -88,6 +84,48 @@ def write(path: Path, fill: Callable[[Any], None], facts: Mapping[str, Any], bef
         proof.unlink(missing_ok=True)
 
 
+def partial_folder(path: Path) -> Path:
+    """Where all ranks write a folder that is to become `path`."""
+    return path.with_name(f".{path.name}{_MARK}")
+
+
+def proof_of(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of files in a folder by name, each flushed to the disk."""
+    found = {}
+    for name in names:
+        sync(folder / name)
+        with open(folder / name, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        found[name] = {"bytes": (folder / name).stat().st_size, "sha256": digest}
+    return found
+
+
+def files_in(folder: Path) -> list[str]:
+    """Names of all files below a folder, relative to it, in order."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def name_folder(path: Path, files: Mapping[str, Mapping[str, Any]], facts: Mapping[str, Any]) -> None:
+    """Give a filled `partial_folder` its name, with its manifest.
+
+    Args:
+        path: its name.
+        files: the `proof_of` all files in it.
+        facts: kept in the manifest beside them.
+    """
+    partial = partial_folder(path)
+    proof = _manifest_path(path).with_name(f".{path.name}{_MANIFEST}{_MARK}")
+    for folder in (partial, *(found for found in partial.rglob("*") if found.is_dir())):
+        sync(folder)
+    _write_manifest(proof, {"folder": path.name, "bytes": total_bytes(files), "files": dict(files), **facts})
+    _rename(partial, proof, path)
+
+
+def total_bytes(files: Mapping[str, Mapping[str, Any]]) -> int:
+    """Of the files that a `proof_of` lists."""
+    return sum(file["bytes"] for file in files.values())
+
+
 def manifest(path: Path) -> dict[str, Any]:
     """What is known of a file; empty when it has no readable manifest."""
     try:
@@ -97,15 +135,38 @@ def manifest(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def damage(path: Path) -> str | None:
-    """Why a file cannot be trusted, or None when it is byte for byte what was written."""
+def damage(path: Path, contents: bool = True) -> str | None:
+    """Why a file or folder cannot be trusted, or None when it is byte for byte what was written.
+
+    Args:
+        path: which.
+        contents: compare the hashes of a folder's files too, which reads all of it.
+    """
     expected = manifest(path)
+    if "files" in expected:
+        return _damage_of_folder(path, expected["files"], contents)
     if not {"bytes", "sha256"} <= expected.keys():
         return "its manifest is missing or unreadable"
+    return _damage_of_file(path, expected, True)
+
+
+def _damage_of_folder(path: Path, files: Mapping[str, Mapping[str, Any]], contents: bool) -> str | None:
+    if not path.is_dir():
+        return "its manifest is that of a folder, and it is none"
+    extra = sorted(set(files_in(path)) - files.keys())
+    if extra:
+        return f"it holds {extra[0]}, which its manifest does not name"
+    reasons = ((name, _damage_of_file(path / name, expected, contents)) for name, expected in files.items())
+    return next((f"{name}: {reason}" for name, reason in reasons if reason is not None), None)
+
+
+def _damage_of_file(path: Path, expected: Mapping[str, Any], contents: bool) -> str | None:
     try:
         size = path.stat().st_size
         if size != expected["bytes"]:
             return f"{size} bytes long instead of {expected['bytes']}"
+        if not contents:
+            return None
         with open(path, "rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
@@ -114,8 +175,14 @@ def damage(path: Path) -> str | None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file and then its manifest, so that a kill in between leaves no file without one."""
-    path.unlink(missing_ok=True)
+    """Remove a file or folder and then its manifest, so that a kill in between leaves none without one."""
+    if path.is_dir() and not path.is_symlink():
+        going = partial_folder(path)
+        shutil.rmtree(going, ignore_errors=True)
+        os.replace(path, going)  # a kill may come while its files are removed one by one
+        shutil.rmtree(going, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
     _manifest_path(path).unlink(missing_ok=True)
 
 
@@ -136,7 +203,10 @@ def sweep(folder: Path) -> list[Path]:
         if not path.with_name(path.name.removesuffix(_MANIFEST)).exists():
             stray.append(path)
     for path in stray:
-        path.unlink(missing_ok=True)
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
     return stray
 
 
@@ -153,6 +223,14 @@ def _write_manifest(path: Path, facts: Mapping[str, Any]) -> None:
 
 def _aside(path: Path) -> Path:
     return path.with_name(f".{path.name}{_ASIDE}")
+
+
+def _rename(partial: Path, proof: Path, path: Path) -> None:
+    _put_aside(path)
+    os.replace(proof, _manifest_path(path))
+    os.replace(partial, path)
+    sync(path.parent)
+    remove(_aside(path))
 
 
 def _put_aside(path: Path) -> None:

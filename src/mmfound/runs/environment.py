@@ -61,6 +61,12 @@ def commit() -> str | None:
     return head[0] + ("+changes" if _lines("git", "status", "--porcelain", "--untracked-files=no") else "")
 
 
+def slurm_requeues(job: str) -> bool | None:
+    """Whether Slurm may start this job again; None where it does not tell."""
+    fields = " ".join(_lines("scontrol", "show", "job", job)).split()
+    return None if "Requeue=1" not in fields and "Requeue=0" not in fields else "Requeue=1" in fields
+
+
 def describe() -> dict[str, Any]:
     """All of it, for `env.json`."""
     return {

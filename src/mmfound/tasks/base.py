@@ -7,11 +7,13 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from mmfound.abilities import Classifies, EmbedsImages, EmbedsText
+from mmfound.abilities import Classifies, EmbedsImages, EmbedsText, abilities_of
 from mmfound.batch import ImageTextBatch
 from mmfound.callbacks.ema import average_in
 from mmfound.errors import ConfigError
 from mmfound.optim import Optim
+from mmfound.strategies.fsdp2 import shard
+from mmfound.strategies.weights import weight
 
 
 class Task(LightningModule):
@@ -34,6 +36,11 @@ class Task(LightningModule):
         super().__init__()
         self.optim = optim
         self.bounds: dict[str, tuple[float, float]] = {}
+
+    def configure_model(self) -> None:
+        """Shard the networks where the strategy asks for it."""
+        if self.device_mesh is not None:
+            shard(self, self.device_mesh["data_parallel"], abilities_of(self))
 
     def compute_losses(self, batch: Any) -> dict[str, Tensor]:
         """Scalars by name, the one to minimise under "loss"; the others are logged beside it."""
@@ -89,7 +96,7 @@ class Task(LightningModule):
     @torch.no_grad()
     def _enforce_bounds(self) -> None:
         for name, (lowest, highest) in self.bounds.items():
-            self.get_parameter(name).clamp_(lowest, highest)
+            weight(self.get_parameter(name)).clamp(lowest, highest)
 
     def _log_mean_losses(self, batch: Mapping[str, Any], split: str) -> None:
         losses = {f"{split}/{name}": value for name, value in self._checked_losses(batch).items()}

@@ -1,4 +1,4 @@
-"""`mmfound doctor`: what this machine and environment have, without importing torch."""
+"""What this machine and environment have, without importing torch."""
 
 import platform
 import sys
@@ -9,7 +9,6 @@ from pathlib import Path
 
 import mmfound
 from mmfound.cli import plugins
-from mmfound.errors import ConfigError
 from mmfound.runs.environment import cpu_count, disk_free, gpus, memory_bytes, package_versions
 
 EXTRAS = {  # extra -> a package that only it brings
@@ -20,18 +19,6 @@ EXTRAS = {  # extra -> a package that only it brings
     "pretrained": "open_clip_torch",
 }
 VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"
-
-
-def main(argv: list[str]) -> int:
-    """Print the report; exit code 0 whatever it finds."""
-    if argv and argv[0] not in ("-h", "--help"):
-        raise ConfigError(f"`mmfound doctor` takes no argument, not {argv[0]!r}")
-    if argv:
-        print("usage: mmfound doctor")
-        return 0
-    for name, value in facts():
-        print(f"{name:<18} {value}")
-    return 0
 
 
 def facts() -> Iterator[tuple[str, str]]:

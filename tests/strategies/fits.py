@@ -1,0 +1,44 @@
+"""Runs the command line several times in the same two processes: starting one costs more than a short run."""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ranks import run_on_ranks
+
+from mmfound.cli import main
+
+RESUME = Path(__file__).parents[1] / "resume"
+TINY = Path(__file__).with_name("tiny.yaml")
+COMMAND = ["--config", "clip/digits", "--config", str(RESUME / "drill.yaml"), "--config", str(TINY)]
+
+Fit = tuple[Sequence[str], Mapping[str, str]]  # options, environment
+
+
+def command_line(fits: Sequence[Fit]) -> list[int]:
+    """Exit codes of commands, one after the other, on every rank of a group."""
+    sys.path.insert(0, str(RESUME))
+    os.environ.update(TORCHELASTIC_RUN_ID="tests", OMP_NUM_THREADS="1", DS_ACCELERATOR="cpu")
+    codes = []
+    for options, environment in fits:
+        before = dict(os.environ)
+        os.environ.update(environment)
+        codes.append(main(options))
+        os.environ.clear()
+        os.environ.update(before)
+    return codes
+
+
+def run(ranks: int, fits: Sequence[Fit]) -> list[int]:
+    """The exit codes of the first rank, which are those of all."""
+    codes = run_on_ranks(ranks, command_line, [(list(options), dict(env)) for options, env in fits])
+    assert all(other == codes[0] for other in codes)
+    return codes[0]
+
+
+def fit(run_dir: Path, overlay: str, *options: str, interrupt: str = "", ranks: int = 2) -> Fit:
+    """One fit of the drill's recipe under an overlay of `recipes/machines`."""
+    words = [*COMMAND, "--config", f"machines/{overlay}", "--trainer.accelerator", "cpu"]
+    words += ["--trainer.devices", str(ranks), "--run_dir", str(run_dir), *options]
+    return ["fit", *words], {"DRILL": interrupt}
