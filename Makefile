@@ -13,7 +13,7 @@ test: lint
 
 test-cluster: $(VENV)/.dev
 	tests/cluster/install.sh
-	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -q -rs -m cluster tests/cluster
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -q -rs -m 'cluster and not slow' tests/cluster
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

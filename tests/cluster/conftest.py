@@ -14,10 +14,10 @@ TWO = ("--trainer.devices", "2", "--trainer.strategy", "ddp", "--data.workers", 
 
 @pytest.fixture(scope="session")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
-    """Skips where it is not installed."""
-    missing = loopback.missing()
-    if missing:
-        pytest.skip(f"no {', '.join(missing)} here; install the Debian packages {loopback.PACKAGES}")
+    """Skips where it cannot run."""
+    obstacle = loopback.obstacle()
+    if obstacle:
+        pytest.skip(obstacle)
     with loopback.running(tmp_path_factory.mktemp("slurm")) as slurm:
         yield slurm
 

@@ -49,6 +49,7 @@ PartitionName=urgent Nodes=ALL PriorityTier=2
 """
 NODE = "NodeName={name} NodeHostname=localhost NodeAddr=127.0.0.1 Port={port} CPUs=4 RealMemory=1000 Gres=gpu:4\n"
 NODES = ("n1", "n2", "n3")
+_ON_LOCALHOST = ("unshare", "--uts", "sh", "-ec", 'hostname localhost; exec setpriv --pdeathsig TERM "$@"', "sh")
 
 
 class Slurm:
@@ -119,9 +120,14 @@ class Slurm:
         return self("sinfo", "--noheader", "--Node", "--partition=main", "--format=%t", check=False).split()
 
 
-def missing() -> list[str]:
-    """Programs that are not installed."""
-    return [name for name in PROGRAMS if shutil.which(name, path=_path()) is None]
+def obstacle() -> str:
+    """Why it cannot run here; empty where it can."""
+    missing = [name for name in PROGRAMS if shutil.which(name, path=_path()) is None]
+    if missing:
+        return f"no {', '.join(missing)} here; install the Debian packages {PACKAGES}"
+    if subprocess.run([*_ON_LOCALHOST, "true"], capture_output=True).returncode:
+        return "root is needed, with the right to another host name (`unshare --uts`)"
+    return ""
 
 
 @contextmanager
@@ -159,10 +165,9 @@ def _munge(folder: Path) -> list[str]:
 
 def _start(daemons: ExitStack, *command: str, log: Path | None = None) -> None:
     """A daemon in the foreground, on a host of the name localhost, which is all that it listens on."""
-    within = ["unshare", "--uts", "sh", "-c", 'hostname localhost; exec setpriv --pdeathsig TERM "$@"', "sh"]
     with open(log or os.devnull, "w") as out:
         env = {**os.environ, "PATH": _path()}
-        process = subprocess.Popen([*within, *command], stdout=out, stderr=out, env=env, start_new_session=True)
+        process = subprocess.Popen([*_ON_LOCALHOST, *command], stdout=out, stderr=out, env=env, start_new_session=True)
     daemons.callback(_stop, process)
 
 

@@ -45,7 +45,7 @@ def test_a_signal_saves_and_requeues_once(start, slurm: Slurm, whole: Path, tmp_
     assert drill.differences(tmp_path, whole, ranks=2) == []
 
 
-@pytest.mark.parametrize("node", ["n1", "n2"])
+@pytest.mark.parametrize("node", ["n1", pytest.param("n2", marks=pytest.mark.slow)])
 def test_a_run_goes_on_after_its_node_has_failed(node: str, start, slurm: Slurm, whole: Path, tmp_path: Path):
     job = start()
     slurm.fail(node)
@@ -60,7 +60,7 @@ def test_a_run_goes_on_after_its_node_has_failed(node: str, start, slurm: Slurm,
 def test_a_cancelled_job_saves_and_stays_cancelled(start, slurm: Slurm, tmp_path: Path):
     job = start()
     slurm("scancel", job)
-    facts = slurm.wait(job, "CANCELLED", "PENDING")
+    facts = slurm.wait(job, "CANCELLED", "PENDING")  # where it would be had it been requeued
     assert (facts["JobState"], facts["Restarts"]) == ("CANCELLED", "0"), slurm.printed(job)
     assert f"Slurm job {job} is not requeued" in slurm.printed(job)
     assert drill.summary(tmp_path)["exit_code"] == 4
@@ -74,6 +74,7 @@ def test_a_job_that_must_not_be_requeued_ends_with_its_code(start, slurm: Slurm)
     assert "it was submitted with --no-requeue" in slurm.printed(job)
 
 
+@pytest.mark.slow
 def test_a_job_that_makes_room_for_another_is_requeued_once(start, slurm: Slurm, whole: Path, tmp_path: Path):
     job = start()
     urgent = slurm.submit("--partition=urgent", "--nodes=2", "--exclusive", "--wrap=sleep 1")
