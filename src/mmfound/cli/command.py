@@ -256,7 +256,6 @@ class Cli(LightningCLI):
         """Go on by itself under Slurm; the other ranks stay meanwhile, for `srun` may kill all when one has ended."""
         if self.keeps is None or not slurm.job():
             return
-        self.signals.to_the_end = True
         if self.lock is not None:
             say(slurm.requeue())
         self.keeps.agreement.meet(_LEAVE_TOGETHER)

@@ -15,12 +15,10 @@ class StopSignals:
 
     Attributes:
         received: number of the first signal that came, 0 before.
-        to_the_end: whether they are ignored after `installed`, where a handler would not outlive the interpreter.
     """
 
     def __init__(self) -> None:
         self.received = 0
-        self.to_the_end = False
         self._interrupted = False
 
     @contextmanager
@@ -35,7 +33,7 @@ class StopSignals:
             yield self
         finally:
             for number, handler in before.items():
-                signal.signal(number, signal.SIG_IGN if self.to_the_end else handler)
+                signal.signal(number, handler)
 
     def install(self) -> None:
         """Handle them, whoever has put a handler in place meanwhile."""
