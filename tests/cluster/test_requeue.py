@@ -93,6 +93,7 @@ def test_torchrun_starts_a_dead_rank_again(start, slurm: Slurm, whole: Path, tmp
     assert drill.differences(tmp_path, whole, ranks=2) == []
 
 
+@pytest.mark.slow
 def test_torchrun_passes_the_signal_on(start, slurm: Slurm, whole: Path, tmp_path: Path):
     job = start(file="torchrun.sbatch")
     slurm("scancel", "--signal=USR1", job)
