@@ -43,7 +43,7 @@ def requeue() -> str:
         if reason is None:
             _scontrol("requeue", name)
             return f"Slurm job {name} is requeued and will go on by itself"
-        return f"Slurm job {name} is not requeued: {reason}"
+        return f"Slurm job {name} is not requeued by this run: {reason}"
     except _Failed as error:
         return f"Slurm job {name} could not be requeued: {error}; submit it again to go on"
 
@@ -52,7 +52,7 @@ def _why_not(facts: dict[str, str]) -> str | None:
     """Why a job is not to be requeued by the run in it; None where it is."""
     state = facts.get("JobState", "UNKNOWN")
     if state != "RUNNING":  # it already has the state that it was given: cancelled, out of time, requeued
-        return f"it is {state}, for Slurm ends it already"
+        return f"it is {state} already, as Slurm or its user wants it"
     if facts.get("BatchFlag") == "0":
         return "it was not submitted with sbatch; give the same command again to go on"
     if facts.get("Requeue") == "0":
