@@ -219,7 +219,9 @@ def test_nothing_but_bad_samples_stops_at_once_with_a_plain_message(workers):
 
 
 def test_plans_that_do_not_divide_name_those_that_do():
-    with pytest.raises(ConfigError, match="100, which 3 processes cannot share; use 99 or 102"):
+    with pytest.raises(
+        ConfigError, match="100, which 3 processes cannot share; use 99 or 102, or one of .1, 2, 4, 5. processes"
+    ):
         BatchPlan.checked(100, None, 0, 3)
     with pytest.raises(ConfigError, match=r"micro_batch_size is 5, .* use one of \[1, 2, 3, 4, 6, 12\]"):
         BatchPlan.checked(24, 5, 0, 2)

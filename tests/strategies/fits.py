@@ -5,20 +5,25 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ranks import run_on_ranks
+import pytest
 
 from mmfound.cli import main
+from mmfound.runs import extensions
+from tests.ranks import run_on_ranks
 
 RESUME = Path(__file__).parents[1] / "resume"
 TINY = Path(__file__).with_name("tiny.yaml")
 COMMAND = ["--config", "clip/digits", "--config", str(RESUME / "drill.yaml"), "--config", str(TINY)]
+
+OFFLOAD = "deepspeed_zero3_offload"
+SHARDED = ["fsdp2", "deepspeed_zero1", "deepspeed_zero2", "deepspeed_zero3", OFFLOAD]
 
 Fit = tuple[Sequence[str], Mapping[str, str]]  # options, environment
 
 
 def command_line(fits: Sequence[Fit]) -> list[int]:
     """Exit codes of commands, one after the other, on every rank of a group."""
-    sys.path.insert(0, str(RESUME))
+    sys.path[:0] = [str(RESUME), str(TINY.parent)]
     os.environ.update(TORCHELASTIC_RUN_ID="tests", OMP_NUM_THREADS="1", DS_ACCELERATOR="cpu")
     codes = []
     for options, environment in fits:
@@ -42,3 +47,12 @@ def fit(run_dir: Path, overlay: str, *options: str, interrupt: str = "", ranks: 
     words = [*COMMAND, "--config", f"machines/{overlay}", "--trainer.accelerator", "cpu"]
     words += ["--trainer.devices", str(ranks), "--run_dir", str(run_dir), *options]
     return ["fit", *words], {"DRILL": interrupt}
+
+
+def compiles(overlay: str) -> bool:
+    return overlay != OFFLOAD or extensions.missing_compiler() is None
+
+
+def compiled(overlay: str) -> None:
+    if not compiles(overlay):
+        pytest.skip(f"{overlay} compiles: {extensions.missing_compiler()}")

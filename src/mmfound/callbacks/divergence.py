@@ -79,8 +79,8 @@ class Divergence(Callback):
             self.agreement.says["diverged"] = self._bad_position
         if stage == "fit" and self.policy != "stop" and isinstance(trainer.strategy, DeepSpeedStrategy):
             raise ConfigError(
-                f"divergence.policy is {self.policy}, which DeepSpeed cannot do: it steps by itself, and does not load a "
-                "checkpoint into a run that has begun; use stop"
+                f"divergence.policy is {self.policy}, which DeepSpeed cannot do: it steps by itself, and does not load "
+                "a checkpoint into a run that has begun; use stop"
             )
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:

@@ -158,4 +158,3 @@ def average_in(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
 def _wide(tensor: Tensor) -> torch.dtype:
     """bfloat16 would lose steps as small as 1 - decay."""
     return torch.promote_types(tensor.dtype, torch.float32)
-

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from mmfound.callbacks.divergence import Divergence, RolledBack
@@ -20,6 +21,7 @@ from mmfound.cli.parser import MODE, RecipeParser
 from mmfound.errors import ConfigError, DivergedError, Preempted, RunEnded, user_error
 from mmfound.evaluation.evaluator import Evaluator
 from mmfound.runs import durable, folder, launched, network, saved, slurm, summary, world
+from mmfound.runs.checkpoints import OthersFound
 from mmfound.runs.environment import as_json
 from mmfound.runs.initial import load_initial
 from mmfound.runs.lock import Lock
@@ -179,7 +181,10 @@ class Cli(LightningCLI):
         kwargs["callbacks"] = install.callbacks(built, self.run_folder, self._seed(), self._resolved(), self.keeps)
         kwargs["logger"] = install.loggers(logger, self.run_folder, self.steps_done) if self.chosen == "fit" else False
         kwargs["default_root_dir"] = str(self.run_folder)
-        trainer = super().instantiate_trainer(**kwargs, **self.launched)
+        try:
+            trainer = super().instantiate_trainer(**kwargs, **self.launched)
+        except MisconfigurationException as error:
+            raise ConfigError(f"trainer: {error} (`mmfound doctor` shows what this machine has)") from error
         slurm.leave_to_us(trainer)
         if self.keeps is not None:
             self.keeps.attach(trainer)
@@ -239,6 +244,9 @@ class Cli(LightningCLI):
             try:
                 self.trainer.fit(**self._prepare_subcommand_kwargs("fit"))
                 break
+            except OthersFound as others:
+                self.checkpoint = start.older(self.run_folder, others.step)
+                say(f"a newer checkpoint is damaged; going on from {self.checkpoint}")
             except RolledBack as back:
                 self._roll_back(back)
                 for part, training in modes:  # it may have come out of a validation

@@ -8,7 +8,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from mmfound.cli.arguments import Arguments
 from mmfound.errors import CheckpointError, ConfigError
-from mmfound.runs import durable, folder, saved
+from mmfound.runs import durable, folder, saved, world
 
 
 def choose_folder(arguments: Arguments, run_dir: str | None) -> Path:
@@ -78,8 +78,29 @@ def is_first_host() -> bool:
     return all(not number.isdigit() or int(number) == 0 for number in numbers)
 
 
-def _newest_good(run: Path) -> Path | None:
-    good, damaged = saved.newest_good(run)
+def older(run: Path, step: int) -> Path:
+    """The checkpoint that all ranks may find good, where this one or another has found the newest damaged.
+
+    Args:
+        run: the run folder.
+        step: of the oldest that any rank has found; below zero for none.
+
+    Raises:
+        ConfigError: when there is none, as where ranks do not see the same folder.
+    """
+    good = _newest_good(run, step) if step >= 0 else None
+    if good is None:
+        raise ConfigError(
+            f"ranks have found different checkpoints in {run / saved.FOLDER}, and one has found "
+            f"{'none' if step < 0 else f'none after step {step}'}; the run folder must be the same on all machines: "
+            "put it on a file system that they share"
+        )
+    return good
+
+
+def _newest_good(run: Path, at_most: int | None = None) -> Path | None:
+    place = world.from_environment()
+    good, damaged = saved.newest_good(run, (place.rank, place.ranks), at_most)
     for line in damaged:
         rank_zero_warn(f"damaged and left out: {run / saved.FOLDER}/{line}")
     return good

@@ -35,9 +35,11 @@ class BatchPlan:
         if global_batch_size < 1 or global_batch_size % world:
             below = global_batch_size // world * world
             nearest = [size for size in (below, below + world) if size > 0]
+            most = min(global_batch_size, 2 * world)
+            worlds = [ranks for ranks in range(1, most + 1) if global_batch_size % ranks == 0]
             raise ConfigError(
                 f"data.init_args.global_batch_size is {global_batch_size}, which {world} processes cannot share; "
-                f"use {' or '.join(map(str, nearest))}."
+                f"use {' or '.join(map(str, nearest))}" + (f", or one of {worlds[-8:]} processes." if worlds else ".")
             )
         share = global_batch_size // world
         micro = share if micro_batch_size is None else micro_batch_size

@@ -82,6 +82,14 @@ class Agreement(Callback):
             self.agreed = dict(zip(NAMES, said.tolist(), strict=True))
             self._pending = None
 
+    def gathered(self, value: Any) -> list[Any]:
+        """What every rank says, at once."""
+        if self._group is None:
+            return [value]
+        found: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(found, value, group=self._group)
+        return found
+
     def largest(self, value: torch.Tensor) -> torch.Tensor:
         """The largest of a number over ranks, at once."""
         if self._group is not None:

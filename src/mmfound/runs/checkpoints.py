@@ -13,7 +13,15 @@ from mmfound.errors import ConfigError, LockedError
 from mmfound.runs.agreement import Agreement
 from mmfound.runs.checkpoint_io import FACTS, DurableIO
 from mmfound.runs.failing import Failing
-from mmfound.runs.saved import FOLDER, Kind, Saving, tidy
+from mmfound.runs.saved import FOLDER, Kind, Saving, step_of, tidy
+
+
+class OthersFound(Exception):  # noqa: N818 - a way to go on
+    """Ranks have found other checkpoints, the oldest of them at `step`; below zero where one has found none."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"ranks have found different checkpoints, the oldest at step {step}")
+        self.step = step
 
 
 class Checkpoints(Checkpoint):
@@ -67,13 +75,10 @@ class Checkpoints(Checkpoint):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """See that all ranks go on from the same one. Prune when a checkpoint is safe, not before."""
-        mine = None if self.found is None else self.found.name
-        first = trainer.strategy.broadcast(mine)
-        if not trainer.strategy.reduce_boolean_decision(first == mine):
-            raise ConfigError(
-                f"rank {trainer.global_rank} found checkpoint {self.found}, and rank 0 {first}, in {self.folder}; the "
-                "run folder must be the same on all machines: put it on a file system that they share"
-            )
+        mine = None if self.found is None else step_of(self.found)
+        steps = [-1 if step is None else step for step in self.agreement.gathered(mine)]
+        if len(set(steps)) > 1:
+            raise OthersFound(min(steps))
         io = _io(trainer)
         if io is not None:
             io.on_published = lambda path: tidy(path, self.saving)

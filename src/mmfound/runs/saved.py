@@ -67,15 +67,24 @@ def newest(run: Path) -> Path | None:
     return next(reversed(by_step(run).values()), None)
 
 
-def newest_good(run: Path) -> tuple[Path | None, list[str]]:
+def newest_good(
+    run: Path, share: durable.Share = durable.WHOLE, at_most: int | None = None
+) -> tuple[Path | None, list[str]]:
     """The checkpoint with the most steps that is what was written, and what is wrong with those after it.
+
+    Args:
+        run: the run folder.
+        share: this process of how many that look, see `durable.damage`.
+        at_most: steps.
 
     Raises:
         CheckpointError: when there are checkpoints and none is good; each with its reason.
     """
     damaged: list[str] = []
-    for path in reversed(by_step(run).values()):
-        reason = durable.damage(path)
+    for step, path in reversed(by_step(run).items()):
+        if at_most is not None and step > at_most:
+            continue
+        reason = durable.damage(path, share)
         if reason is None:
             return path, damaged
         damaged.append(f"{path.name}: {reason}")

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_warn
 from lightning.fabric.utilities.seed import reset_seed
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 from torch.optim import Optimizer
 
@@ -87,8 +88,13 @@ class DeepSpeed(FolderSaving, DeepSpeedStrategy):
         return torch.device("cpu", self.local_rank) if device.type == "cpu" else device
 
     def setup(self, trainer: Trainer) -> None:
-        """Hand the task to DeepSpeed."""
+        """Hand the task to DeepSpeed.
+
+        Raises:
+            ConfigError: when the recipe asks for what DeepSpeed cannot do.
+        """
         assert self.lightning_module is not None
+        _check_task(self.lightning_module, trainer)
         make_contiguous(self.lightning_module)
         super().setup(trainer)
         _cast_statistics(self.lightning_module)
@@ -98,7 +104,8 @@ class DeepSpeed(FolderSaving, DeepSpeedStrategy):
     def fill(self, checkpoint: dict[str, Any], folder: Path) -> None:
         """DeepSpeed's files for weights and moments, and one for all else."""
         rest = {name: value for name, value in checkpoint.items() if name not in ("state_dict", "optimizer_states")}
-        groups = self.deepspeed_engine.optimizer.param_groups
+        optimizer: Any = self.deepspeed_engine.optimizer
+        groups = optimizer.param_groups
         rest[zero_files.GROUPS] = [
             {**zero_files.settings(group), "params": names} for group, names in zip(groups, self.names, strict=True)
         ]
@@ -147,7 +154,10 @@ class DeepSpeed(FolderSaving, DeepSpeedStrategy):
 
     def _init_optimizers(self) -> Any:
         """The recipe's; one that computes on the host where its state is there."""
-        optimizer, schedule = super()._init_optimizers()
+        try:
+            optimizer, schedule = super()._init_optimizers()
+        except MisconfigurationException as error:
+            raise ConfigError(f"the task's optimisers do not suit DeepSpeed: {error} Use machines/ddp") from error
         assert self.lightning_module is not None
         name = {id(parameter): name for name, parameter in self.lightning_module.named_parameters()}
         self.names = [[name[id(parameter)] for parameter in group["params"]] for group in optimizer.param_groups]
@@ -156,6 +166,19 @@ class DeepSpeed(FolderSaving, DeepSpeedStrategy):
             if schedule is not None:
                 schedule.scheduler.optimizer = optimizer
         return optimizer, schedule
+
+
+def _check_task(task: LightningModule, trainer: Trainer) -> None:
+    if not task.automatic_optimization:
+        raise ConfigError(
+            f"{type(task).__name__} optimises by itself (automatic_optimization is False), and DeepSpeed steps for one "
+            "optimiser that it knows; use machines/ddp or machines/fsdp2"
+        )
+    if trainer.gradient_clip_val and trainer.gradient_clip_algorithm == "value":
+        raise ConfigError(
+            "trainer.gradient_clip_algorithm is value, and DeepSpeed clips by norm alone; leave it out, or use "
+            "machines/ddp"
+        )
 
 
 def _use_cpu() -> None:

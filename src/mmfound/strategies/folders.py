@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.strategies import Strategy
 from torch import nn
 
 from mmfound.strategies.scan import scan_folder
@@ -13,14 +14,11 @@ FACTS = "mmfound"
 _BYTES_PER_WEIGHT = 16  # float32 weight and two moments, and a copy in half precision
 
 
-class FolderSaving:
-    """For a strategy: saves folders through the run's own checkpoint writer, which makes them durable.
+class FolderSaving(Strategy):
+    """A strategy that saves folders through the run's own checkpoint writer, which makes them durable.
 
     Where another writer is in place, folders are written as Lightning does.
     """
-
-    checkpoint_io: Any
-    model: Any
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any | None = None) -> None:
         """Write this rank's part; all ranks call it."""
@@ -28,6 +26,7 @@ class FolderSaving:
         if save_folder is None:
             self.fill(checkpoint, Path(filepath))
             return
+        assert self.model is not None
         size = _BYTES_PER_WEIGHT * sum(_numel(p) for p in self.model.parameters())
         facts = checkpoint.get(FACTS, {})
         save_folder(Path(filepath), size, facts, lambda folder: self.fill(checkpoint, folder), self)
@@ -42,7 +41,7 @@ class FolderSaving:
 
     def write_meta(self, checkpoint: dict[str, Any], folder: Path) -> None:
         """What every rank reads when the run goes on, on the first rank."""
-        if self.is_global_zero:  # pyright: ignore[reportAttributeAccessIssue]
+        if self.is_global_zero:
             torch.save(checkpoint, folder / META)
 
 

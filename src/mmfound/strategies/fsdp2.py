@@ -49,7 +49,9 @@ class Fsdp2(FolderSaving, ModelParallelStrategy):
         states = checkpoint.get("optimizer_states", [])
         shards = {f"optimizer_{place}": state for place, state in enumerate(states)}
         planner = DefaultSavePlanner(dedup_save_to_lowest_rank=True)  # buffers differ, and the first rank's count
-        save({"state_dict": checkpoint["state_dict"], **shards}, storage_writer=FileSystemWriter(folder), planner=planner)
+        save(
+            {"state_dict": checkpoint["state_dict"], **shards}, storage_writer=FileSystemWriter(folder), planner=planner
+        )
         self.write_meta(rest, folder)
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
@@ -121,5 +123,5 @@ def _gather_in(task: nn.Module, name: str) -> None:
             if not torch.is_grad_enabled():  # no backward pass follows, after which whole weights would be let go
                 task.reshard()  # pyright: ignore[reportCallIssue]
 
-    method.gathers = True  # pyright: ignore[reportFunctionMemberAccess]
+    method.gathers = True  # pyright: ignore[reportAttributeAccessIssue]
     vars(task)[name] = method

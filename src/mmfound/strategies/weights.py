@@ -24,7 +24,7 @@ class Weight:
 
     @property
     def master(self) -> Tensor:
-        """What the optimiser changes: this rank's piece, in float32 where computing is in less; writing to it counts."""
+        """What the optimiser changes: this rank's piece, of float32 where it keeps one beside; writing to it counts."""
         return self.tensor.detach()
 
     @property
@@ -43,6 +43,10 @@ class Weight:
     def hide(self, before: Tensor) -> None:
         """Compute with what `computed_with` was before `show`; all ranks call it."""
         self.computed_with.copy_(before)
+
+    def place(self, optimizer: Any) -> tuple[Tensor, int]:
+        """What the optimiser knows it by, and where in it this rank's piece begins."""
+        return self.tensor, 0
 
     def clamp(self, lowest: float, highest: float) -> None:
         """Hold within bounds, until an optimiser step."""
@@ -64,9 +68,11 @@ class ShardedWeight(Weight):
 
     @property
     def master(self) -> Tensor:
-        return self.tensor.detach().to_local()
+        return self.tensor.to_local().detach()
 
-    computed_with = master
+    @property
+    def computed_with(self) -> Tensor:
+        return self.master
 
     def whole(self, piece: Tensor) -> Tensor:
         like = self.tensor
@@ -91,7 +97,6 @@ class Zero12Weight(Weight):
         return torch.empty(0, device=self.tensor.device) if mapping is None else mapping.get_hp_fragment().detach()
 
     def place(self, optimizer: Any) -> tuple[Tensor, int]:
-        """The flat tensor that DeepSpeed trains, of which `master` is a part, and where it begins."""
         mapping = self.tensor._hp_mapping
         group = mapping.param_group_index
         return optimizer.single_partition_of_fp32_groups[group], mapping.get_hp_fragment_address().start
@@ -136,7 +141,6 @@ class Zero3Weight(Weight):
         return self.tensor.ds_tensor.detach()
 
     def place(self, optimizer: Any) -> tuple[Tensor, int]:
-        """The flat tensor that DeepSpeed trains, of which `master` is a part, and where it begins."""
         group, start, _ = optimizer.grad_position[optimizer.get_param_id(self.tensor)]
         return optimizer.fp32_partitioned_groups_flat[group], start
 
@@ -144,7 +148,8 @@ class Zero3Weight(Weight):
         self.computed_with.copy_(piece)
         self._refresh()
 
-    hide = show
+    def hide(self, before: Tensor) -> None:
+        self.show(before)
 
     def clamp(self, lowest: float, highest: float) -> None:
         self.master.clamp_(lowest, highest)

@@ -20,6 +20,7 @@ from mmfound.strategies import zero_files
 from mmfound.strategies.folders import META
 from mmfound.strategies.scan import scan_folder
 
+
 def is_dcp(path: Path) -> bool:
     """Whether a checkpoint is a folder of PyTorch's distributed checkpoints, which FSDP2 writes."""
     return (path / ".metadata").is_file()

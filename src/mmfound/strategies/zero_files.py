@@ -48,7 +48,8 @@ def read(folder: Path, groups: list[dict[str, Any]]) -> tuple[dict[str, Tensor],
     Raises:
         CheckpointError: when files of some ranks are missing.
     """
-    model = _load(_in_order(folder, _MODEL)[0])
+    models = [_load(path) for path in _in_order(folder, _MODEL)]  # one, or in ZeRO 3 one of each rank
+    model = models[0]
     files = [_load(path)["optimizer_state_dict"] for path in _in_order(folder, _OPTIMIZER)]
     expected = int(torch.as_tensor(files[0]["partition_count"]).max())
     if len(files) != expected:
@@ -56,18 +57,19 @@ def read(folder: Path, groups: list[dict[str, Any]]) -> tuple[dict[str, Tensor],
     shapes: list[Mapping[str, torch.Size]] = model["param_shapes"]
     merge = _stage_3 if int(files[0]["zero_stage"]) == 3 else _stage_1_2
     merged = merge(files, shapes)
-    weights = _others(model, shapes) | {name: found.pop("fp32") for name, found in merged.items()}
+    weights = _others(models, set(merged)) | {name: found.pop("fp32") for name, found in merged.items()}
     weights |= {alias: weights[name] for alias, name in model.get("shared_params", {}).items()}
     return weights, [_optimizer(files[0], merged, groups)]
 
 
-def _others(model: Mapping[str, Any], shapes: list[Mapping[str, Any]]) -> dict[str, Tensor]:
-    """Buffers and frozen parameters, which have no master copy."""
-    trained = {name for group in shapes for name in group}
-    module = model["module"] or {}
-    frozen = model.get("frozen_param_fragments") or {}
+def _others(models: list[dict[str, Any]], trained: set[str]) -> dict[str, Tensor]:
+    """Buffers and frozen parameters, which have no master copy; of frozen ones, ZeRO 3 splits even those."""
+    module = models[0]["module"] or {}
     found = {name: value for name, value in module.items() if name not in trained and isinstance(value, Tensor)}
-    return found | {name: value for name, value in frozen.items() if name not in found or not found[name].numel()}
+    fragments = [model.get("frozen_param_fragments") or {} for model in models]
+    for name, shape in (models[0].get("frozen_param_shapes") or {}).items():
+        found[name] = torch.cat([rank[name].flatten() for rank in fragments])[: shape.numel()].reshape(shape)
+    return found
 
 
 def _stage_1_2(files: list[dict[str, Any]], shapes: list[Mapping[str, Any]]) -> dict[str, dict[str, Tensor]]:

@@ -30,7 +30,9 @@ def load_weights(task: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 
 @torch.no_grad()
-def load_moments(task: nn.Module, engine_optimizer: Any, groups: Iterable[Iterable[str]], state: Mapping[str, Any]) -> None:
+def load_moments(
+    task: nn.Module, engine_optimizer: Any, groups: Iterable[Iterable[str]], state: Mapping[str, Any]
+) -> None:
     """Set the state of the optimiser.
 
     Args:
