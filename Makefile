@@ -3,13 +3,17 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test lint format clean
+.PHONY: quickstart test test-cluster lint format clean
 
 quickstart: $(VENV)/.core
 	$(BIN)/mmfound fit --config clip/quickstart
 
 test: lint
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -q
+
+test-cluster: $(VENV)/.dev
+	tests/cluster/install.sh
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -q -rs -m 'cluster and not slow' tests/cluster
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -10,7 +10,8 @@ from mmfound.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-# Not commands of ours, or run elsewhere: `make` is what calls these tests, tests/test_wheel.py builds and installs.
+# Not commands of ours, or run elsewhere: `make` is what calls these tests, tests/test_wheel.py builds and installs,
+# tests/cluster submits the job files, tests/resume calls torchrun.
 ELSEWHERE = (
     "make ",
     "pip install",
@@ -23,6 +24,8 @@ ELSEWHERE = (
     "python benchmarks/",
     "OMP_NUM_THREADS=1 python -W ignore benchmarks/",
     "TMPDIR=/dev/shm python benchmarks/",
+    "sbatch docs/cluster/",
+    "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 torchrun ",
 )
 SHORT = [
     "--trainer.max_steps",
@@ -67,3 +70,15 @@ def test_documented_command_works(command: str, tmp_path: Path, monkeypatch: pyt
 def test_other_commands_are_known():
     unknown = [c for c in commands() if not c.startswith("mmfound ") and not c.startswith(ELSEWHERE)]
     assert unknown == []
+
+
+def test_job_files_are_those_of_the_page():
+    page = (ROOT / "docs" / "cluster.md").read_text()
+    shown = re.findall(r"```sh\n(.*?)```", page, flags=re.DOTALL)
+    nodes, one = ((ROOT / "docs" / "cluster" / name).read_text() for name in ("nodes.sbatch", "one_node.sbatch"))
+    assert shown == [nodes]
+    assert one == nodes.replace("Several nodes", "One node").replace("--nodes=4", "--nodes=1")
+    named = {
+        name for name in re.findall(r"docs/cluster/(\w+\.sbatch)", page) if (ROOT / "docs/cluster" / name).exists()
+    }
+    assert named == {path.name for path in (ROOT / "docs" / "cluster").iterdir()}

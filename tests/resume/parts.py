@@ -89,18 +89,25 @@ def _full_disk() -> None:
     durable.Hashing.write = write
 
 
-_EVENTS = {"bug": _bug, "bad_data": _bad_data, "full_disk": _full_disk}
+def _linger() -> None:
+    time.sleep(5)
+
+
+_EVENTS = {"linger": _linger, "bug": _bug, "bad_data": _bad_data, "full_disk": _full_disk}
 
 
 class Interrupt(Callback):
     """Lets something happen at a place that the environment names, if it names one.
 
-    WHAT is a signal that this process gets, or one of `_EVENTS`; without a rank it happens on all.
+    WHAT is a signal that this process gets, or one of `_EVENTS`; without a rank it happens on all. It does not happen
+    again where a launcher starts the processes once more.
     """
 
     def __init__(self) -> None:
         self.where, step, self.what, rank = [*os.environ.get(HOW, "").split(":"), "", "", ""][:4]
         self.step, self.rank = int(step or -1), int(rank) if rank else None
+        if any(os.environ.get(f"{launcher}_RESTART_COUNT", "0") != "0" for launcher in ("SLURM", "TORCHELASTIC")):
+            self.where = ""
 
     def _at(self, where: str, trainer: Trainer) -> None:
         if where == self.where and trainer.global_step == self.step and self.rank in (None, trainer.global_rank):

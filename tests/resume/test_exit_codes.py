@@ -97,3 +97,14 @@ def test_a_folder_in_use_is_left_alone(launch: tuple[str, ...], tmp_path: Path):
     assert done.returncode == masked(6, launch), done.stderr
     assert "is in use by process" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_torchrun_starts_again_and_the_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As docs/cluster.md says, with the first rank killed, which owns the folder."""
+    monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
+    assert drill.fit(tmp_path / "whole", *TWO).returncode == 0
+    launch = (*TORCHRUN[:-2], "--max-restarts", "2", *TORCHRUN[-2:])
+    done = drill.fit(tmp_path / "run", *TWO, interrupt="in_step:7:SIGKILL:0", launch=launch)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("going on from") == 1
+    assert drill.differences(tmp_path / "run", tmp_path / "whole", ranks=2) == []

@@ -52,14 +52,27 @@ def test_another_host_counts_until_it_has_been_silent(tmp_path: Path):
     Lock(tmp_path).acquire().release()
 
 
-def test_an_earlier_start_of_the_same_job_is_no_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("SLURM_JOB_ID", "7")
-    owned_by(tmp_path, host="elsewhere")
-    with pytest.raises(LockedError):  # another step of the job, which may well live
+@pytest.mark.parametrize(("name", "launcher"), [("SLURM_JOB_ID", "SLURM"), ("TORCHELASTIC_RUN_ID", "TORCHELASTIC")])
+def test_an_earlier_start_of_the_same_job_is_no_owner(
+    name: str, launcher: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv(name, "7")
+    for host in ("elsewhere", os.uname().nodename):  # where it may linger for a while
+        monkeypatch.setenv(f"{launcher}_RESTART_COUNT", "0")
+        owned_by(tmp_path, host=host)
+        with pytest.raises(LockedError):  # another step of the job, which may well live
+            Lock(tmp_path).acquire()
+        monkeypatch.setenv(f"{launcher}_RESTART_COUNT", "1")
+        Lock(tmp_path).acquire().release()
+    owned_by(tmp_path, host="elsewhere", job="8", restarts=[0, 0])
+    with pytest.raises(LockedError):
         Lock(tmp_path).acquire()
-    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    Lock(tmp_path).acquire().release()
-    owned_by(tmp_path, host="elsewhere", job="8", restarts=0)
+
+
+def test_torchrun_without_a_name_tells_nothing_of_the_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    owned_by(tmp_path, host="elsewhere")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     with pytest.raises(LockedError):
         Lock(tmp_path).acquire()
 

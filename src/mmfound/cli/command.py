@@ -2,6 +2,7 @@
 
 import shlex
 from contextlib import ExitStack, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,14 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from mmfound.callbacks.divergence import Divergence, RolledBack
-from mmfound.cli import install, report, start
+from mmfound.cli import install, ranks, report, start
 from mmfound.cli.arguments import Arguments
 from mmfound.cli.misfit import ERRORS, misfit
 from mmfound.cli.mistakes import refused
 from mmfound.cli.parser import MODE, RecipeParser
-from mmfound.errors import ConfigError, DivergedError, RunEnded, user_error
+from mmfound.errors import ConfigError, DivergedError, Preempted, RunEnded, user_error
 from mmfound.evaluation.evaluator import Evaluator
-from mmfound.runs import durable, folder, launched, network, saved, summary, world
+from mmfound.runs import durable, folder, launched, network, saved, slurm, summary, world
 from mmfound.runs.checkpoint_io import DurableIO
 from mmfound.runs.checkpoints import OthersFound
 from mmfound.runs.environment import as_json
@@ -31,6 +32,7 @@ from mmfound.runs.summary import Summary
 from mmfound.runs.upkeep import Upkeep
 from mmfound.tasks.base import Task
 
+_LEAVE_TOGETHER = timedelta(minutes=3)  # the first rank may have to wait for Slurm
 NOT_SAVED = ("config", "ckpt_path", "weights_only", "verbose", "return_predictions")
 
 
@@ -58,6 +60,7 @@ class Cli(LightningCLI):
         self.run_folder = Path()
         self.new_config: Path | None = None  # that this start has written
         self.lock: Lock | None = None  # where this process owns the run folder
+        self.launched: dict[str, int] = {}  # devices and nodes, where a launcher has started the processes
         super().__init__(
             Task,
             LightningDataModule,
@@ -121,6 +124,7 @@ class Cli(LightningCLI):
             network.check_interfaces()
         if isinstance(settings.trainer.val_check_interval, float):  # a share of an epoch
             settings.trainer.check_val_every_n_epoch = settings.trainer.check_val_every_n_epoch or 1
+        self.launched = ranks.launched(settings.trainer)
         self.run_folder = start.choose_folder(self.arguments, settings.run_dir)
         settings.run_dir = str(self.run_folder)
         folder.check_space(self.run_folder)
@@ -179,9 +183,10 @@ class Cli(LightningCLI):
         kwargs["logger"] = install.loggers(logger, self.run_folder, self.steps_done) if self.chosen == "fit" else False
         kwargs["default_root_dir"] = str(self.run_folder)
         try:
-            trainer = super().instantiate_trainer(**kwargs)
+            trainer = super().instantiate_trainer(**kwargs, **self.launched)
         except MisconfigurationException as error:
             raise ConfigError(f"trainer: {error} (`mmfound doctor` shows what this machine has)") from error
+        slurm.leave_to_us(trainer)
         if self.keeps is not None:
             self.keeps.attach(trainer)
         else:
@@ -218,6 +223,9 @@ class Cli(LightningCLI):
                 super()._run_subcommand(subcommand)
             else:
                 self._fit(self.keeps)
+        except Preempted:
+            self._requeue()
+            raise
         except ERRORS as error:
             raise misfit(error, self.checkpoint) or error from error.__cause__
 
@@ -255,6 +263,14 @@ class Cli(LightningCLI):
         if keeps.stopping.ended_by is not None:
             raise keeps.stopping.ended_by
         say(report.after_fit(self.run_folder, self.command))
+
+    def _requeue(self) -> None:
+        """Go on by itself under Slurm; the other ranks stay meanwhile, for `srun` may kill all when one has ended."""
+        if self.keeps is None or not slurm.job():
+            return
+        if self.lock is not None:
+            say(slurm.requeue())
+        self.keeps.agreement.meet(_LEAVE_TOGETHER)
 
     def _end_ranks(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         agreed = error is None or isinstance(user_error(error), RunEnded)

@@ -72,7 +72,9 @@ def reached(checkpoint: Path, trainer: Any) -> tuple[str, int] | None:
 
 def is_first_host() -> bool:
     """False on further hosts, where launchers number them: their first process has local rank 0, too."""
-    numbers = (os.environ.get(name, "0") for name in ("NODE_RANK", "GROUP_RANK", "OMPI_COMM_WORLD_RANK"))
+    own = ("NODE_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_NODEID")
+    names = ("GROUP_RANK",) if "GROUP_RANK" in os.environ else own  # torchrun numbers them anew, also within Slurm
+    numbers = (os.environ.get(name, "0") for name in names)
     return all(not number.isdigit() or int(number) == 0 for number in numbers)
 
 

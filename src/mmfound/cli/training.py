@@ -1,11 +1,14 @@
 """fit, validate, test and predict: what surrounds the LightningCLI."""
 
 import logging
+import os
 import signal
 import sys
+import threading
 import warnings
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from jsonargparse._deprecated import JsonargparseDeprecationWarning
 from lightning.fabric.utilities.warnings import PossibleUserWarning
@@ -24,6 +27,7 @@ def main(subcommand: str, argv: list[str]) -> int:
         logging.getLogger(name).setLevel(logging.WARNING)
     on_interrupt = signal.getsignal(signal.SIGINT)  # Lightning leaves it ignored
     with warnings.catch_warnings(), ExitStack() as at_exit:
+        at_exit.push(_keep_code)
         _quiet()
         try:
             Cli(subcommand, arguments, at_exit)
@@ -32,6 +36,12 @@ def main(subcommand: str, argv: list[str]) -> int:
         finally:
             signal.signal(signal.SIGINT, on_interrupt)
     return 0
+
+
+def _keep_code(kind: Any, error: BaseException | None, trace: Any) -> None:
+    """Slurm ends all ranks when the first has ended with an error, which they are about to do with the same code."""
+    if error is not None and "SLURM_JOB_ID" in os.environ and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _make_importable(configs: list[Path]) -> None:

@@ -1,6 +1,8 @@
 """What all ranks do at the same step, without waiting for one another."""
 
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -66,6 +68,12 @@ class Agreement(Callback):
         self.exchange()
         self._take()
         self.sure = False
+
+    def meet(self, within: timedelta) -> None:
+        """Wait for the other ranks, but not for ever: one may be gone."""
+        if self._group is not None:
+            with suppress(RuntimeError):
+                dist.monitored_barrier(self._group, within)
 
     def _take(self) -> None:
         if self._pending is not None:

@@ -19,8 +19,8 @@ class Lock:
     """A file in the run folder that names its owner and is touched while the owner lives.
 
     It is made by a hard link, which is atomic on NFS too. An owner is gone when its process is gone from this host,
-    when it ran in an earlier start of this same Slurm job or before this host was started, or when it has not touched
-    the file for three minutes by the file system's own clock.
+    when it ran in an earlier start of this same Slurm or torchrun job or before this host was started, or when it has
+    not touched the file for three minutes by the file system's own clock.
 
     Args:
         run: the run folder.
@@ -99,10 +99,10 @@ class Lock:
             own.unlink(missing_ok=True)
 
     def _is_dead(self, owner: dict[str, Any]) -> bool:
+        if owner["job"] and owner["job"] == self._mine["job"] and owner["restarts"] < self._mine["restarts"]:
+            return True  # its launcher has given it up; a process that lingers finds out by `lost`
         if owner["host"] == self._mine["host"] and owner["boot"] == self._mine["boot"]:
             return _started(owner["pid"]) != owner["started"]
-        if owner["job"] and owner["job"] == self._mine["job"] and owner["restarts"] < self._mine["restarts"]:
-            return True
         untouched_s = self._untouched_s()
         before_boot = owner["host"] == self._mine["host"] and untouched_s > _uptime_s()
         return before_boot or untouched_s > self.stale_s
@@ -156,8 +156,8 @@ def _me() -> dict[str, Any]:
         "started": _started(pid),
         "boot": _text(Path("/proc/sys/kernel/random/boot_id")),
         "user": _user(),
-        "job": os.environ.get("SLURM_JOB_ID", ""),
-        "restarts": int(os.environ.get("SLURM_RESTART_COUNT") or 0),
+        "job": os.environ.get("SLURM_JOB_ID") or os.environ.get("TORCHELASTIC_RUN_ID", "").removeprefix("none"),
+        "restarts": [int(os.environ.get(f"{name}_RESTART_COUNT") or 0) for name in ("SLURM", "TORCHELASTIC")],
         "since": time.strftime("%Y-%m-%d %H:%M:%S"),
     }
 
