@@ -10,6 +10,7 @@ from typing import Any
 from lightning.fabric.utilities.rank_zero import rank_zero_warn
 
 from mmfound.data.bad import BadReads
+from mmfound.data.joining import joined
 from mmfound.data.reader import Reader
 from mmfound.data.sampler import BatchPlan, PassSampler, ShareSampler, StreamSampler
 from mmfound.data.stream import Stream
@@ -18,7 +19,7 @@ from mmfound.errors import ConfigError, DataError, UserError
 
 
 class TrainLoader:
-    """This rank's micro-batches of the training stream, from any position.
+    """This rank's batches of the training stream, from any position.
 
     Iterating gives the rest of the current pass and may be broken off and taken up again; workers go on making batches
     of the next pass meanwhile. The state is rank-independent: it resumes on any number of ranks and workers.
@@ -31,12 +32,14 @@ class TrainLoader:
         bad: counts the failed reads.
         identity: without which the position means nothing (seed, order, source), by name.
         skipped: positions of global batches to leave out, beside those that a state says.
+        together: micro-batches that are handed out as one batch.
 
     Raises:
         ConfigError: when a batch is larger than the data.
 
     Attributes:
         position: samples handed out so far, over all ranks.
+        span: samples that are handed out at once, over all ranks.
         waited_s: seconds that taking batches has taken so far, the first batch since a start left out.
         first_batch_s: seconds that the first batch took.
     """
@@ -51,14 +54,17 @@ class TrainLoader:
         bad: BadReads,
         identity: Mapping[str, Any],
         skipped: Iterable[int] = (),
+        together: int = 1,
     ) -> None:
         self.plan = plan
+        self.span = plan.span * together
         self.skipped = set(skipped)
         self.bad = bad
         self.position = 0
         self.waited_s = 0.0
         self.first_batch_s: float | None = None
         self.workers = workers
+        self._together = together
         self._reader, self._stream, self._identity = reader, stream, dict(identity)
         self._pass_length = stream.samples // plan.global_batch_size * plan.global_batch_size
         if not self._pass_length:
@@ -69,8 +75,8 @@ class TrainLoader:
         self._batches: Iterator[Any] | None = None
 
     def __len__(self) -> int:
-        """Micro-batches of one pass, wherever the position."""
-        return self._pass_length // self.plan.span
+        """Batches of one pass, wherever the position."""
+        return self._pass_length // self.span
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """The rest of the pass that the position lies in; all of it at its start. Workers start at once."""
@@ -119,8 +125,8 @@ class TrainLoader:
     def _rest_of_pass(self) -> Iterator[dict[str, Any]]:
         end = (self.position // self._pass_length + 1) * self._pass_length
         while self._past_skipped() < end:
-            batch = self._next()
-            self.position += self.plan.span  # counted when handed out: workers are ahead of this
+            batch = joined((self._next() for _ in range(self._together)), self._together)
+            self.position += self.span  # counted when handed out: workers are ahead of this
             yield batch
 
     def _past_skipped(self) -> int:
@@ -145,7 +151,7 @@ class TrainLoader:
     def _converted(self, position: int, batch_size: int) -> int:
         if batch_size == self.plan.global_batch_size:
             # Inside an accumulation that this layout cannot cut, back to its start: its gradients are lost anyway.
-            return position if position % self.plan.span == 0 else position // batch_size * batch_size
+            return position if position % self.span == 0 else position // batch_size * batch_size
         rank_zero_warn(
             f"global_batch_size was {batch_size} and is now {self.plan.global_batch_size}: every sample of a pass is "
             "still used at most once, but batches are composed anew."
