@@ -42,7 +42,7 @@ class Contrastive(Task):
     def compute_losses(self, batch: ImageTextBatch) -> dict[str, Tensor]:
         """`loss`, and `logit_scale` as the factor on the similarities."""
         image_BE, text_BE = self.encode(batch)
-        scale = self.encoder.logit_scale.float().exp()
+        scale = self.encoder.logit_scale.to(image_BE.dtype).exp()
         loss = clip_loss(image_BE, text_BE, scale, group_B=self._groups(batch))
         return {"loss": loss, "logit_scale": scale.detach().squeeze()}
 
