@@ -38,7 +38,7 @@ def encode_in_chunks(
     """
     chunks = chunks_of(batch, size)
     given = seeds or [None] * len(chunks)
-    # Computed again to the end: FSDP2 frees a module's weights in a hook that comes after its forward pass.
+    # To the end the second time too: hooks may come after the last saved tensor, such as FSDP2's that free weights.
     parts = [
         checkpoint(_encode, encode, chunk, seed, use_reentrant=False, early_stop=False)
         for chunk, seed in zip(chunks, given, strict=True)
