@@ -144,6 +144,25 @@ def test_weights_under_autocast_add_up_in_float32():
     assert linear.weight.grad.item() == 1000
 
 
+def test_noise_of_the_backward_pass_is_of_the_forward_passs_dtype():
+    drawn = []
+
+    def encode(batch: dict[str, Any]) -> tuple[Tensor]:
+        drawn.append(torch.rand(len(batch["key"])))
+        return (weight * drawn[-1],)
+
+    torch.set_default_dtype(torch.float64)  # as Lightning does for the forward pass
+    try:
+        weight = nn.Parameter(torch.ones(()))
+        (out_B,) = encode_in_chunks(encode, {"key": ["k"] * 4, "label": torch.zeros(4)}, 2)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    out_B.sum().backward()
+    assert [noise.dtype for noise in drawn] == [torch.float64] * 4
+    assert torch.equal(torch.cat(drawn[:2]), torch.cat([drawn[3], drawn[2]]))
+    assert torch.get_default_dtype() == torch.float32
+
+
 class _Step(nn.Module):
     """What a strategy wraps."""
 

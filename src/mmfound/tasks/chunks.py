@@ -8,6 +8,7 @@ Shape letters: B samples on this rank.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -37,10 +38,10 @@ def encode_in_chunks(
         [B, ...] each. Gradients are those of the whole batch in one piece.
     """
     chunks = chunks_of(batch, size)
-    given = seeds or [None] * len(chunks)
+    given, dtype = seeds or [None] * len(chunks), torch.get_default_dtype()
     # To the end the second time too: hooks may come after the last saved tensor, such as FSDP2's that free weights.
     parts = [
-        checkpoint(_encode, encode, chunk, seed, use_reentrant=False, early_stop=False)
+        checkpoint(_encode, encode, chunk, seed, dtype, use_reentrant=False, early_stop=False)
         for chunk, seed in zip(chunks, given, strict=True)
     ]
     return tuple(torch.cat(part) for part in zip(*parts, strict=True))
@@ -51,12 +52,24 @@ def batch_norms(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     return ((name, part) for name, part in module.named_modules() if isinstance(part, _BatchNorm) and part.training)
 
 
-def _encode(encode: Encode, chunk: dict[str, Any], seed: int | None) -> tuple[Tensor, ...]:
+def _encode(encode: Encode, chunk: dict[str, Any], seed: int | None, dtype: torch.dtype) -> tuple[Tensor, ...]:
     if seed is not None:
         seed_generators(seed, _device(chunk))
     # Chunks that shared autocast's copies of the weights would add up their gradients in the copies' dtype, bfloat16.
     torch.clear_autocast_cache()
-    return encode(image_float(chunk))
+    with _default_dtype(dtype):
+        return encode(image_float(chunk))
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Lightning's "true" precisions set it for the forward pass alone, and noise in another dtype is other noise."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def _device(chunk: Mapping[str, Any]) -> torch.device:
