@@ -121,10 +121,10 @@ def test_ranks_and_micro_batches_change_no_byte_of_the_global_batch(world, micro
         assert torch.equal(torch.cat([part["text_id"] for part in parts]), batch["text_id"])
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, 1, 2])
 def test_micro_batches_are_handed_out_together_as_the_whole_share(workers):
     whole = list(islice(endless(loader()), 7))
-    train = loader(BatchPlan(BATCH, 2), together=4, workers=Workers(workers, "fork"))
+    train = loader(BatchPlan(BATCH, 1), together=8, workers=Workers(workers, "fork", prefetch=3))  # up to six parts
     assert len(train) == 5
     for number, (batch, expected) in enumerate(zip(endless(train), whole, strict=False), start=1):
         assert train.position == number * BATCH
@@ -132,8 +132,15 @@ def test_micro_batches_are_handed_out_together_as_the_whole_share(workers):
         assert batch["key"] == expected["key"]
         assert batch["image"].is_contiguous(memory_format=torch.channels_last)
         assert all(torch.equal(batch[name], expected[name]) for name in batch if name != "key")
-        assert not batch["image"].is_shared()
+        assert not batch["image"].is_shared()  # copied from where the workers put its parts
     train.close()
+
+
+def test_a_batch_is_made_in_as_many_parts_as_the_workers_make_ahead():
+    train = loader(BatchPlan(BATCH, 1), together=8, workers=Workers(2, "fork", prefetch=3))
+    assert train._groups == [1, 1, 2, 1, 1, 2]
+    assert loader(BatchPlan(BATCH, 1), together=8)._groups == [8]
+    assert loader(BatchPlan(BATCH, 1), workers=Workers(2, "fork"))._groups == [1]
 
 
 def test_ranks_take_their_chunks_in_turn():

@@ -32,7 +32,8 @@ class TrainLoader:
         bad: counts the failed reads.
         identity: without which the position means nothing (seed, order, source), by name.
         skipped: positions of global batches to leave out, beside those that a state says.
-        together: micro-batches that are handed out as one batch.
+        together: micro-batches that are handed out as one batch. It is made in as many parts as the workers make ahead,
+            so that all of them work on it, and on one batch while another is trained on.
 
     Raises:
         ConfigError: when a batch is larger than the data.
@@ -64,7 +65,8 @@ class TrainLoader:
         self.waited_s = 0.0
         self.first_batch_s: float | None = None
         self.workers = workers
-        self._together = together
+        parts = max(1, min(together, workers.count * workers.prefetch))
+        self._groups = [together * (n + 1) // parts - together * n // parts for n in range(parts)]  # micro-batches
         self._reader, self._stream, self._identity = reader, stream, dict(identity)
         self._pass_length = stream.samples // plan.global_batch_size * plan.global_batch_size
         if not self._pass_length:
@@ -81,7 +83,7 @@ class TrainLoader:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """The rest of the pass that the position lies in; all of it at its start. Workers start at once."""
         if self._batches is None:
-            sampler = StreamSampler(self._stream, self.plan, self.position, frozenset(self.skipped))
+            sampler = StreamSampler(self._stream, self.plan, self.position, frozenset(self.skipped), self._groups)
             self._batches = iter(self.workers.loader(self._reader, sampler, keep=False))
             self.first_batch_s = None
         return self._rest_of_pass()
@@ -125,7 +127,7 @@ class TrainLoader:
     def _rest_of_pass(self) -> Iterator[dict[str, Any]]:
         end = (self.position // self._pass_length + 1) * self._pass_length
         while self._past_skipped() < end:
-            batch = joined((self._next() for _ in range(self._together)), self._together)
+            batch = self._next()
             self.position += self.span  # counted when handed out: workers are ahead of this
             yield batch
 
@@ -139,8 +141,9 @@ class TrainLoader:
         if self._batches is None:
             iter(self)
         assert self._batches is not None
-        start = perf_counter()
-        batch = _checked(next(self._batches), self.bad)
+        made, start = self._batches, perf_counter()
+        parts = (_checked(next(made), self.bad) for _ in self._groups)
+        batch = joined(parts, self.plan.micro_batch_size * sum(self._groups))
         waited = perf_counter() - start
         if self.first_batch_s is None:
             self.first_batch_s = waited
