@@ -38,8 +38,10 @@ class Vsepp(Task):
         self.margin = margin
         self.embed_image, self.embed_text = encoder.embed_image, encoder.embed_text
 
+    def encode_chunk(self, batch: ImageTextBatch) -> tuple[Tensor, Tensor]:
+        return self.embed_image(batch["image"]), self.embed_text(batch["tokens"], batch["token_mask"])
+
     def compute_losses(self, batch: ImageTextBatch) -> dict[str, Tensor]:
-        image_BE = self.embed_image(batch["image"])
-        text_BE = self.embed_text(batch["tokens"], batch["token_mask"])
+        image_BE, text_BE = self.encode(batch)
         with torch.autocast(image_BE.device.type, enabled=False):  # similarities in float32
             return {"loss": hardest_negative_loss(image_BE, text_BE, batch["text_id"], self.margin)}

@@ -23,3 +23,17 @@ def test_recipe_trains_scores_and_goes_on(tmp_path: Path, monkeypatch: pytest.Mo
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["steps"] == 4
     assert 0 <= summary["metrics"]["val/text_to_image_r1"] <= 1
+
+
+def test_its_loss_over_a_batch_in_chunks_is_that_of_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(Path(__file__).parents[2])
+    tower = "{class_path: mmfound.models.TimmTower, init_args: {name: test_vit, embed_dim: 128, image_size: 64}}"
+    quick = ["--data.workers", "0", "--data.global_batch_size", "16", "--trainer.max_steps", "3", "--evaluators", "[]"]
+    exact = ["--model.encoder.image_tower", tower, "--trainer.precision", "32-true", "--trainer.log_every_n_steps", "1"]
+    losses = []
+    for micro in (16, 4):
+        run = tmp_path / str(micro)
+        where = ["--run_dir", str(run), "--data.micro_batch_size", str(micro)]
+        assert main(["fit", "--config", "plugins/vsepp/recipe.yaml", *quick, *exact, *where]) == 0
+        losses.append(json.loads((run / "summary.json").read_text())["metrics"]["train/loss"])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)

@@ -14,10 +14,14 @@ from tests.callbacks.fakes import IGNORED, Data, NoisyTask, make_trainer
 pytestmark = IGNORED
 
 
-def draws(callback: StepSeed, rank: int, world: int, rows: int, position: int | None = None) -> tuple[float, ...]:
+def trainer_of(rank: int, world: int, position: int | None = None) -> Any:
     loader = SimpleNamespace(train_loader=SimpleNamespace(position=position)) if position is not None else None
     strategy = SimpleNamespace(root_device=torch.device("cpu"))
-    trainer: Any = SimpleNamespace(world_size=world, global_rank=rank, strategy=strategy, datamodule=loader)
+    return SimpleNamespace(world_size=world, global_rank=rank, strategy=strategy, datamodule=loader)
+
+
+def draws(callback: StepSeed, rank: int, world: int, rows: int, position: int | None = None) -> tuple[float, ...]:
+    trainer = trainer_of(rank, world, position)
     callback.on_train_batch_start(trainer, nn.Module(), {"key": ["k"] * rows}, 0)  # pyright: ignore
     return torch.rand(()).item(), float(np.random.rand()), random.random()
 
@@ -34,6 +38,29 @@ def test_a_loader_that_knows_its_position_says_which_batch_it_is():
     counted = StepSeed(3)
     draws(counted, 0, 1, rows=8)
     assert draws(counted, 0, 1, rows=8) == draws(StepSeed(3), 0, 1, rows=8, position=16)
+
+
+class Chunked(nn.Module):
+    """A task that encodes four samples at a time."""
+
+    chunk_size, chunk_seeds = 4, ()
+
+
+def test_chunks_have_the_seeds_of_micro_batches_on_as_many_ranks():
+    def seeds(rank: int, world: int, rows: int) -> list[int]:
+        task, trainer = Chunked(), trainer_of(rank, world)
+        callback = StepSeed(3)
+        for _ in range(2):
+            callback.on_train_batch_start(trainer, task, {"key": ["k"] * rows}, 0)  # pyright: ignore
+            found = list(task.chunk_seeds)
+            callback.on_train_batch_end(trainer, task, None, None, 0)  # pyright: ignore
+            assert task.chunk_seeds == ()
+        return found
+
+    alone = seeds(0, 1, rows=16)
+    assert len(set(alone)) == 4
+    assert [seeds(rank, 4, rows=4)[0] for rank in range(4)] == alone  # pyright: ignore
+    assert [seeds(0, 2, rows=8), seeds(1, 2, rows=8)] == [alone[0::2], alone[1::2]]
 
 
 def test_another_seed_draws_otherwise():

@@ -114,9 +114,48 @@ def test_accumulation_is_refused_for_losses_over_the_whole_batch(tmp_path: Path)
     class Whole(Probe):
         whole_batch_loss = True
 
-    with pytest.raises(ConfigError, match=r"micro_batch_size is 2, .*4 micro-batches.* loss of Whole compares all"):
+    with pytest.raises(
+        ConfigError, match=r"micro_batch_size is 2, .*4 micro-batches.* Whole compares .*an encode_chunk"
+    ):
         trainer(tmp_path).fit(Whole(), datamodule=data(batch=8, micro_batch_size=2))
     trainer(tmp_path).fit(Whole(), datamodule=data(batch=8))
+
+
+class Chunks(Probe):
+    """Notes in what chunks it is to encode its batches."""
+
+    whole_batch_loss = True
+    chunk_size: int | None = None
+
+    def use_chunks(self, size: int | None) -> None:
+        self.chunk_size = size
+
+    def training_step(self, batch: dict, batch_idx: int) -> torch.Tensor:
+        return super().training_step({**batch, "image": batch["image"] / 255}, batch_idx)
+
+
+def test_losses_over_the_whole_batch_get_it_at_once_as_uint8_and_encode_it_in_chunks(tmp_path: Path):
+    probe, fitter = Chunks(), trainer(tmp_path, val_check_interval=3, check_val_every_n_epoch=None)
+    kept = []
+    probe.on_train_batch_start = lambda batch, batch_idx: kept.append(batch)  # pyright: ignore
+    module = data(batch=8, micro_batch_size=2, val_source=Pictures(4))
+    fitter.fit(probe, datamodule=module)
+    assert fitter.accumulate_grad_batches == 1
+    assert probe.chunk_size == 2
+    assert [len(batch["key"]) for batch in kept] == [8, 8, 8]
+    assert all(batch["image"].dtype == torch.uint8 for batch in kept)
+    evaluated = probe.batches[3:]
+    assert [(len(batch["key"]), batch["image"].dtype) for batch in evaluated] == [(2, torch.float32)] * 2
+    assert next(module.eval_batches(Pictures(4), "cpu"))["image"].shape[0] == 2
+    assert fitter.datamodule.train_loader.position == 24
+    trainer(tmp_path).fit(probe, datamodule=data(batch=8))
+    assert probe.chunk_size is None
+
+
+def test_accumulation_is_refused_with_the_micro_batch_size_that_does_it(tmp_path: Path):
+    fitter = trainer(tmp_path, accumulate_grad_batches=4)
+    with pytest.raises(ConfigError, match=r"accumulate_grad_batches is 4, but the loss of Chunks .* another loss on a"):
+        fitter.fit(Chunks(), datamodule=data(batch=8, micro_batch_size=2))
 
 
 def test_written_accumulation_is_refused(tmp_path: Path):

@@ -40,6 +40,7 @@ def loader(
     seed: int = 3,
     max_bad: float = 0.01,
     batch: int = BATCH,
+    together: int = 1,
 ) -> TrainLoader:
     plan = plan or BatchPlan(batch, batch)
     source, order = source or Pictures(COUNT), order or BlockShuffle(4, window=3)
@@ -51,6 +52,7 @@ def loader(
         workers=workers or Workers(0),
         bad=BadReads(max_bad),
         identity={"seed": seed, "order": repr(order), "source": source.fingerprint()},
+        together=together,
     )
 
 
@@ -117,6 +119,35 @@ def test_ranks_and_micro_batches_change_no_byte_of_the_global_batch(world, micro
         assert [key for part in parts for key in part["key"]] == batch["key"]
         assert torch.equal(torch.cat([part["image"] for part in parts]), batch["image"])
         assert torch.equal(torch.cat([part["text_id"] for part in parts]), batch["text_id"])
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_micro_batches_are_handed_out_together_as_the_whole_share(workers):
+    whole = list(islice(endless(loader()), 7))
+    train = loader(BatchPlan(BATCH, 1), together=8, workers=Workers(workers, "fork", prefetch=3))  # up to six parts
+    assert len(train) == 5
+    for number, (batch, expected) in enumerate(zip(endless(train), whole, strict=False), start=1):
+        assert train.position == number * BATCH
+        assert batch.keys() == expected.keys()
+        assert batch["key"] == expected["key"]
+        assert batch["image"].is_contiguous(memory_format=torch.channels_last)
+        assert all(torch.equal(batch[name], expected[name]) for name in batch if name != "key")
+        assert not batch["image"].is_shared()  # copied from where the workers put its parts
+    train.close()
+
+
+def test_a_batch_is_made_in_as_many_parts_as_the_workers_make_ahead():
+    train = loader(BatchPlan(BATCH, 1), together=8, workers=Workers(2, "fork", prefetch=3))
+    assert train._groups == [1, 1, 2, 1, 1, 2]
+    assert loader(BatchPlan(BATCH, 1), together=8)._groups == [8]
+    assert loader(BatchPlan(BATCH, 1), workers=Workers(2, "fork"))._groups == [1]
+
+
+def test_ranks_take_their_chunks_in_turn():
+    whole = next(iter(loader()))
+    ranks = [next(iter(loader(BatchPlan(BATCH, 2, rank, 2), together=2))) for rank in (0, 1)]
+    key = whole["key"]
+    assert [part["key"] for part in ranks] == [key[0:2] + key[4:6], key[2:4] + key[6:8]]
 
 
 def test_a_state_resumes_on_another_number_of_ranks():

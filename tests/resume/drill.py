@@ -54,10 +54,10 @@ def environment(interrupt: str = "", sabotage: str = "") -> dict[str, str]:
     return {**os.environ, **drill}
 
 
-def differences(run: Path, whole: Path, ranks: int = 1) -> list[str]:
+def differences(run: Path, whole: Path, ranks: int = 1, last: str = LAST) -> list[str]:
     """What differs between a run and one that was never interrupted; nothing when they are the same."""
     found = []
-    one, other = (torch.load(folder / LAST, weights_only=True) for folder in (run, whole))
+    one, other = (torch.load(folder / last, weights_only=True) for folder in (run, whole))
     for key in ("state_dict", "optimizer_states", "lr_schedulers", "ema", "global_step"):
         found += [f"{key}{place}" for place in _unlike(one.get(key), other.get(key))]
     one, other = (_loader_state(checkpoint) for checkpoint in (one, other))

@@ -30,8 +30,8 @@ class Dropped(nn.Module):
         self.tower = tower
         self.dropout = nn.Dropout(p)
 
-    def forward(self, image: Tensor) -> Tensor:
-        return self.dropout(self.tower(image))
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self.dropout(self.tower(*inputs))
 
 
 class FewDigits(Digits):

@@ -209,7 +209,7 @@ class Divergence(Callback):
 def _position(trainer: Trainer) -> int:
     """Samples handed out before the batch in hand."""
     loader = getattr(getattr(trainer, "datamodule", None), "train_loader", None)
-    return 0 if loader is None else loader.position - loader.plan.span
+    return 0 if loader is None else loader.position - loader.span
 
 
 def _to_host(flag: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:

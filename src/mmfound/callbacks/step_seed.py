@@ -1,22 +1,21 @@
 """Random numbers as a function of the position in the run."""
 
-import random
 from collections.abc import Sized
 from typing import Any
 
-import numpy as np
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from mmfound.seeding import mixed, seed_generators
+
 _TRAINING, _EVALUATION = 0, 1
-_64_BITS = (1 << 64) - 1
 
 
 class StepSeed(Callback):
     """Seeds torch, numpy and random before each micro-batch from (seed, position of its first sample).
 
     So nothing of the generators needs saving, a validation in between changes nothing, and a run on two ranks draws
-    what one rank with twice the micro-batches draws. Evaluation batches are keyed likewise, apart from training.
+    what one rank with twice the micro-batches draws. A task that encodes its batch in chunks gets a seed for each, in
+    its `chunk_seeds`, as if it were a micro-batch. Evaluation batches are keyed likewise, apart from training.
 
     Args:
         seed: of the run, the recipe's `seed_everything`.
@@ -35,14 +34,25 @@ class StepSeed(Callback):
         self._samples = int(state_dict["samples"])
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Seed for this rank's micro-batch. Its slice of the stream follows that of the rank before it."""
+        """Seed for this rank's micro-batch, or its chunks: slices of the stream that the ranks take in turn."""
         size = _size(batch)
         together = size * trainer.world_size
         loader = getattr(getattr(trainer, "datamodule", None), "train_loader", None)
         position = getattr(loader, "position", None)
         before = self._samples if position is None else position - together
         self._samples = before + together
-        self._seed(trainer, _TRAINING, before + size * trainer.global_rank)
+        slice_size = min(size, getattr(pl_module, "chunk_size", None) or size)
+        starts = range(before + slice_size * trainer.global_rank, before + together, slice_size * trainer.world_size)
+        self._seed(trainer, _TRAINING, starts[0])
+        task: Any = pl_module
+        if hasattr(task, "chunk_seeds"):
+            task.chunk_seeds = [mixed(self.seed, _TRAINING, start) for start in starts]
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
+        """The seeds were for this batch alone."""
+        task: Any = pl_module
+        if hasattr(task, "chunk_seeds"):
+            task.chunk_seeds = ()
 
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -53,26 +63,7 @@ class StepSeed(Callback):
     on_test_batch_start = on_validation_batch_start
 
     def _seed(self, trainer: Trainer, purpose: int, position: int) -> None:
-        number = mixed(self.seed, purpose, position)
-        torch.default_generator.manual_seed(number)
-        device = trainer.strategy.root_device
-        if device.type == "cuda":
-            torch.cuda.default_generators[device.index or 0].manual_seed(number)
-        elif device.type != "cpu":
-            torch.manual_seed(number)
-        np.random.seed(number & 0xFFFFFFFF)
-        random.seed(number)
-
-
-def mixed(*keys: int) -> int:
-    """64 bits that depend on all keys (splitmix64's finaliser over their chain), the same in every process."""
-    state = 0
-    for key in keys:
-        state = (state + key + 0x9E3779B97F4A7C15) & _64_BITS
-        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _64_BITS
-        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _64_BITS
-        state ^= state >> 31
-    return state
+        seed_generators(mixed(self.seed, purpose, position), trainer.strategy.root_device)
 
 
 def _size(batch: Any) -> int:

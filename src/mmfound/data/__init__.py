@@ -1,7 +1,8 @@
 """Sources, the resumable training stream, and the DataModule that joins them."""
 
+from mmfound.batch import image_float
 from mmfound.data.captions import Caption, FirstCaption, RandomCaption
-from mmfound.data.datamodule import ImageTextData, image_float
+from mmfound.data.datamodule import ImageTextData
 from mmfound.data.errors import BadSample
 from mmfound.data.loader import TrainLoader
 from mmfound.data.mixture import Mixture, Share

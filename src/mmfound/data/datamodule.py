@@ -10,6 +10,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
 
 from mmfound import distributed
+from mmfound.batch import image_float
 from mmfound.data.bad import BadReads
 from mmfound.data.captions import Caption, FirstCaption
 from mmfound.data.checks import check_sources
@@ -38,7 +39,7 @@ class ImageTextData(LightningDataModule):
         source: training samples.
         global_batch_size: samples per optimiser step, over all processes and micro-batches.
         micro_batch_size: samples per forward pass of one process; its whole share by default. Gradient accumulation
-            follows from it.
+            follows from it, or for a loss over the whole batch the chunks that the task encodes it in.
         val_source: samples whose mean losses are logged as `val/*`.
         test_source: the same for `test/*`.
         tokenizer: of the captions; without one batches have no text.
@@ -98,6 +99,7 @@ class ImageTextData(LightningDataModule):
         self._workers = (workers, start_method, prefetch)
         self.train_loader: TrainLoader | None = None
         self.between_eval_batches: Callable[[], None] | None = None  # called by all ranks equally often
+        self._together = 1  # micro-batches in a batch of the training loader
         self._skipped: set[int] = set()
         self._pass_loaders: list[PassLoader] = []
         self._goes_on_at: dict[str, Any] = {}  # the training loader's state in the checkpoint of a resumed fit
@@ -109,7 +111,7 @@ class ImageTextData(LightningDataModule):
             self.tokenizer.prepare(self.source.captions, self._run_dir())
 
     def setup(self, stage: str | None = None) -> None:
-        """Check sources and sizes before the first step; set the trainer's gradient accumulation.
+        """Check sources and sizes before the first step; set the trainer's gradient accumulation, or the task's chunks.
 
         Raises:
             DataError: when a source is empty, or has no captions for the tokenizer.
@@ -119,7 +121,7 @@ class ImageTextData(LightningDataModule):
         if self.tokenizer is not None and self.trainer is not None:
             self.tokenizer.setup(self._run_dir())
         if stage in (None, "fit"):
-            self._set_accumulation(self._plan())
+            self._set_micro_batches(self._plan())
             self._worker_pool().warm_up()
 
     def train_dataloader(self) -> TrainLoader:
@@ -140,6 +142,7 @@ class ImageTextData(LightningDataModule):
             bad=BadReads(self.max_bad_fraction),
             identity={"seed": seed, "order": repr(self.order), "source": self.source.fingerprint()},
             skipped=self._skipped,
+            together=self._together,
         )
         if self._goes_on_at:
             self.train_loader.load_state_dict(self._goes_on_at)
@@ -197,8 +200,9 @@ class ImageTextData(LightningDataModule):
                 self.between_eval_batches()
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
-        """Make the picture float32 in [0, 1], on the device."""
-        return image_float(batch)
+        """Make the picture float32 in [0, 1], on the device; in a batch of several chunks, the task does it."""
+        in_chunks = self._together > 1 and len(batch["key"]) > self._plan().micro_batch_size
+        return batch if in_chunks else image_float(batch)
 
     def on_exception(self, exception: BaseException) -> None:
         """End the workers, as Lightning calls no teardown then."""
@@ -233,25 +237,40 @@ class ImageTextData(LightningDataModule):
             rank, world = self.trainer.global_rank, self.trainer.world_size
         return BatchPlan.checked(self.global_batch_size, self.micro_batch_size, rank, world)
 
-    def _set_accumulation(self, plan: BatchPlan) -> None:
-        trainer = self.trainer
-        if trainer is None:
+    def _set_micro_batches(self, plan: BatchPlan) -> None:
+        if self.trainer is None:
             return
-        if trainer.accumulate_grad_batches not in (1, plan.accumulation):
+        task: Any = self.trainer.lightning_module
+        if getattr(task, "whole_batch_loss", False):
+            self._set_chunks(plan, task)
+        elif self.trainer.accumulate_grad_batches not in (1, plan.accumulation):
             raise ConfigError(
-                f"trainer.accumulate_grad_batches is {trainer.accumulate_grad_batches}; leave it out: it follows from "
-                f"the batch sizes, {plan.global_batch_size} / ({plan.micro_batch_size} x {plan.world} processes) = "
-                f"{plan.accumulation}."
+                f"trainer.accumulate_grad_batches is {self.trainer.accumulate_grad_batches}; leave it out: it follows "
+                f"from the batch sizes, {plan.global_batch_size} / ({plan.micro_batch_size} x {plan.world} processes) "
+                f"= {plan.accumulation}."
             )
-        task = trainer.lightning_module
-        if plan.accumulation > 1 and getattr(task, "whole_batch_loss", False):
+        else:
+            self._together, self.trainer.accumulate_grad_batches = 1, plan.accumulation
+
+    def _set_chunks(self, plan: BatchPlan, task: Any) -> None:
+        assert self.trainer is not None
+        compares = f"the loss of {type(task).__name__} compares all samples of the global batch"
+        if self.trainer.accumulate_grad_batches != 1:
+            raise ConfigError(
+                f"trainer.accumulate_grad_batches is {self.trainer.accumulate_grad_batches}, but {compares} "
+                f"({plan.global_batch_size}) and is another loss on a part. Leave it out; "
+                "data.init_args.micro_batch_size bounds the memory."
+            )
+        self._together = plan.accumulation
+        if hasattr(task, "use_chunks"):
+            task.use_chunks(plan.micro_batch_size if plan.accumulation > 1 else None)
+        elif plan.accumulation > 1:
             raise ConfigError(
                 f"data.init_args.micro_batch_size is {plan.micro_batch_size}, so that {plan.accumulation} "
-                f"micro-batches make a step, but the loss of {type(task).__name__} compares all samples of the global "
-                f"batch ({plan.global_batch_size}) and is another loss on a part. Leave micro_batch_size out, use more "
-                "processes, or lower global_batch_size."
+                f"micro-batches make a step, but {compares} ({plan.global_batch_size}) and is another loss on a part. "
+                "Make it a mmfound.tasks.Task with an encode_chunk, leave micro_batch_size out, use more processes, "
+                "or lower global_batch_size."
             )
-        trainer.accumulate_grad_batches = plan.accumulation
 
     def _worker_pool(self) -> Workers:
         count, start_method, prefetch = self._workers
@@ -270,17 +289,6 @@ class ImageTextData(LightningDataModule):
     def _named_sources(self) -> dict[str, Source]:
         named = {"source": self.source, "val_source": self.val_source, "test_source": self.test_source}
         return {name: source for name, source in named.items() if source is not None}
-
-
-def image_float(batch: dict[str, Any]) -> dict[str, Any]:
-    """The batch with its picture, [B, 3, H, W], as float32 in [0, 1] instead of uint8; one that is float already stays.
-
-    The memory format is kept.
-    """
-    image = batch.get("image")
-    if image is None or image.dtype != torch.uint8:
-        return batch
-    return {**batch, "image": image.float().div_(255)}
 
 
 def _moved(value: Any, device: torch.device) -> Any:

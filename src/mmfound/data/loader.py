@@ -10,6 +10,7 @@ from typing import Any
 from lightning.fabric.utilities.rank_zero import rank_zero_warn
 
 from mmfound.data.bad import BadReads
+from mmfound.data.joining import joined
 from mmfound.data.reader import Reader
 from mmfound.data.sampler import BatchPlan, PassSampler, ShareSampler, StreamSampler
 from mmfound.data.stream import Stream
@@ -18,7 +19,7 @@ from mmfound.errors import ConfigError, DataError, UserError
 
 
 class TrainLoader:
-    """This rank's micro-batches of the training stream, from any position.
+    """This rank's batches of the training stream, from any position.
 
     Iterating gives the rest of the current pass and may be broken off and taken up again; workers go on making batches
     of the next pass meanwhile. The state is rank-independent: it resumes on any number of ranks and workers.
@@ -31,12 +32,15 @@ class TrainLoader:
         bad: counts the failed reads.
         identity: without which the position means nothing (seed, order, source), by name.
         skipped: positions of global batches to leave out, beside those that a state says.
+        together: micro-batches that are handed out as one batch. It is made in as many parts as the workers make ahead,
+            so that all of them work on it, and on one batch while another is trained on.
 
     Raises:
         ConfigError: when a batch is larger than the data.
 
     Attributes:
         position: samples handed out so far, over all ranks.
+        span: samples that are handed out at once, over all ranks.
         waited_s: seconds that taking batches has taken so far, the first batch since a start left out.
         first_batch_s: seconds that the first batch took.
     """
@@ -51,14 +55,18 @@ class TrainLoader:
         bad: BadReads,
         identity: Mapping[str, Any],
         skipped: Iterable[int] = (),
+        together: int = 1,
     ) -> None:
         self.plan = plan
+        self.span = plan.span * together
         self.skipped = set(skipped)
         self.bad = bad
         self.position = 0
         self.waited_s = 0.0
         self.first_batch_s: float | None = None
         self.workers = workers
+        parts = max(1, min(together, workers.count * workers.prefetch))
+        self._groups = [together * (n + 1) // parts - together * n // parts for n in range(parts)]  # micro-batches
         self._reader, self._stream, self._identity = reader, stream, dict(identity)
         self._pass_length = stream.samples // plan.global_batch_size * plan.global_batch_size
         if not self._pass_length:
@@ -69,13 +77,13 @@ class TrainLoader:
         self._batches: Iterator[Any] | None = None
 
     def __len__(self) -> int:
-        """Micro-batches of one pass, wherever the position."""
-        return self._pass_length // self.plan.span
+        """Batches of one pass, wherever the position."""
+        return self._pass_length // self.span
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """The rest of the pass that the position lies in; all of it at its start. Workers start at once."""
         if self._batches is None:
-            sampler = StreamSampler(self._stream, self.plan, self.position, frozenset(self.skipped))
+            sampler = StreamSampler(self._stream, self.plan, self.position, frozenset(self.skipped), self._groups)
             self._batches = iter(self.workers.loader(self._reader, sampler, keep=False))
             self.first_batch_s = None
         return self._rest_of_pass()
@@ -120,7 +128,7 @@ class TrainLoader:
         end = (self.position // self._pass_length + 1) * self._pass_length
         while self._past_skipped() < end:
             batch = self._next()
-            self.position += self.plan.span  # counted when handed out: workers are ahead of this
+            self.position += self.span  # counted when handed out: workers are ahead of this
             yield batch
 
     def _past_skipped(self) -> int:
@@ -133,8 +141,9 @@ class TrainLoader:
         if self._batches is None:
             iter(self)
         assert self._batches is not None
-        start = perf_counter()
-        batch = _checked(next(self._batches), self.bad)
+        made, start = self._batches, perf_counter()
+        parts = (_checked(next(made), self.bad) for _ in self._groups)
+        batch = joined(parts, self.plan.micro_batch_size * sum(self._groups))
         waited = perf_counter() - start
         if self.first_batch_s is None:
             self.first_batch_s = waited
@@ -145,7 +154,7 @@ class TrainLoader:
     def _converted(self, position: int, batch_size: int) -> int:
         if batch_size == self.plan.global_batch_size:
             # Inside an accumulation that this layout cannot cut, back to its start: its gradients are lost anyway.
-            return position if position % self.plan.span == 0 else position // batch_size * batch_size
+            return position if position % self.span == 0 else position // batch_size * batch_size
         rank_zero_warn(
             f"global_batch_size was {batch_size} and is now {self.plan.global_batch_size}: every sample of a pass is "
             "still used at most once, but batches are composed anew."

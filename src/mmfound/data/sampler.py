@@ -1,7 +1,8 @@
 """Global batches, cut into the micro-batches of every process."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 
 import numpy as np
 
@@ -75,22 +76,33 @@ class StreamSampler:
         plan: this rank's part.
         start: position of the first micro-batch, a multiple of `plan.span`.
         skipped: positions of global batches to leave out.
+        groups: how many micro-batches are drawn at once, in turn; together a divisor of the accumulation.
     """
 
-    def __init__(self, stream: Stream, plan: BatchPlan, start: int, skipped: Collection[int] = ()) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        plan: BatchPlan,
+        start: int,
+        skipped: Collection[int] = (),
+        groups: Sequence[int] = (1,),
+    ) -> None:
         self.stream = stream
         self.plan = plan
         self.start = start
         self.skipped = skipped
+        self.groups = groups
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """[micro_batch_size, 3] draws, without end."""
+        """[group * micro_batch_size, 3] draws, without end."""
         position = self.start
-        while True:
+        for group in cycle(self.groups):
             while position in self.skipped:
                 position += self.plan.global_batch_size
-            yield self.stream.draws(*self.plan.share(position))
-            position += self.plan.span
+            end = position + group * self.plan.span
+            starts = range(position, end, self.plan.span)
+            yield np.concatenate([self.stream.draws(*self.plan.share(start)) for start in starts])
+            position = end
 
 
 class PassSampler:

@@ -28,14 +28,14 @@ class DualEncoder(nn.Module):
         self.logit_scale = nn.Parameter(torch.full((1,), -math.log(init_temperature)))
 
     def embed_image(self, image: Tensor) -> Tensor:
-        """[B, 3, H, W] float32 RGB in [0, 1] to [B, E] float32 of unit length."""
+        """[B, 3, H, W] float32 RGB in [0, 1] to [B, E] of unit length, float32 at least."""
         return _unit(self.image_tower(image))
 
     def embed_text(self, tokens: Tensor, token_mask: Tensor) -> Tensor:
-        """[B, L] int64 ids and [B, L] bool mask to [B, E] float32 of unit length."""
+        """[B, L] int64 ids and [B, L] bool mask to [B, E] of unit length, float32 at least."""
         return _unit(self.text_tower(tokens, token_mask))
 
 
 def _unit(x_BE: Tensor) -> Tensor:
     with torch.autocast(x_BE.device.type, enabled=False):
-        return F.normalize(x_BE.float(), dim=-1)
+        return F.normalize(x_BE.to(torch.promote_types(x_BE.dtype, torch.float32)), dim=-1)

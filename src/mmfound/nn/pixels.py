@@ -28,6 +28,12 @@ class NormalizePixels(nn.Module):
         self.register_buffer("affine_bits", affine.view(torch.int32), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """[B, C, H, W] in [0, 1] to float32 of the same shape and memory format."""
+        """[B, C, H, W] in [0, 1] to float32 of the same shape and memory format.
+
+        Raises:
+            ValueError: on uint8 pictures, which are not in [0, 1].
+        """
+        if image.dtype == torch.uint8:
+            raise ValueError("a tower was given uint8 pictures; use mmfound.batch.image_float on the batch first.")
         shift, scale = self.get_buffer("affine_bits").view(torch.float32).unbind(0)
         return torch.addcmul(shift, image.float(), scale)

@@ -1,6 +1,6 @@
 """What every objective shares."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -15,28 +15,36 @@ from mmfound.optim import Optim
 from mmfound.strategies.fsdp2 import shard
 from mmfound.strategies.loading import set_weight
 from mmfound.strategies.weights import weight
+from mmfound.tasks.chunks import batch_norms, encode_in_chunks
 
 
 class Task(LightningModule):
     """An objective: reads the keys of `batch_type`, returns named scalar losses.
 
     A subclass implements `compute_losses`; logging, optimiser and bounds are shared. It never sees rank, device,
-    precision or strategy.
+    precision or strategy. One whose loss compares the samples of a batch says `whole_batch_loss = True`, and puts what
+    it makes of each sample alone into `encode_chunk`, so that batches larger than memory can be trained on.
 
     Attributes:
         batch_type: the TypedDict whose required keys it reads.
+        whole_batch_loss: whether the loss of a batch is another than the mean of its parts' losses.
         bounds: parameter name -> (lowest, highest); kept after each optimiser step.
+        chunk_size: samples that `encode` encodes at a time; None for all.
+        chunk_seeds: a seed for each chunk of the batch in hand, or none.
 
     Args:
         optim: optimiser and learning-rate schedule.
     """
 
     batch_type: ClassVar[type] = ImageTextBatch
+    whole_batch_loss: ClassVar[bool] = False
 
     def __init__(self, optim: Optim) -> None:
         super().__init__()
         self.optim = optim
         self.bounds: dict[str, tuple[float, float]] = {}
+        self.chunk_size: int | None = None
+        self.chunk_seeds: Sequence[int] = ()
 
     def configure_model(self) -> None:
         """Shard the networks where the strategy asks for it."""
@@ -46,6 +54,26 @@ class Task(LightningModule):
     def compute_losses(self, batch: Any) -> dict[str, Tensor]:
         """Scalars by name, the one to minimise under "loss"; the others are logged beside it."""
         raise NotImplementedError
+
+    def encode_chunk(self, batch: Any) -> tuple[Tensor, ...]:
+        """The part of `compute_losses` that takes each sample alone: tensors of one row per sample."""
+        raise NotImplementedError
+
+    def encode(self, batch: Mapping[str, Any]) -> tuple[Tensor, ...]:
+        """What `encode_chunk` makes of the batch, with activations of only `chunk_size` samples at a time in memory."""
+        if self.chunk_size is None or len(batch["key"]) <= self.chunk_size:
+            return self.encode_chunk(batch)
+        return encode_in_chunks(self.encode_chunk, batch, self.chunk_size, self.chunk_seeds)
+
+    def use_chunks(self, size: int | None) -> None:
+        """Let `encode` encode `size` samples at a time; None for all.
+
+        Raises:
+            ConfigError: when that would be another objective.
+        """
+        if size is not None:
+            self._check_chunks(size)
+        self.chunk_size = size
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """Losses of one micro-batch, logged as `train/*`."""
@@ -99,6 +127,24 @@ class Task(LightningModule):
         """One optimiser step, then the bounds."""
         super().optimizer_step(*args, **kwargs)
         self._enforce_bounds()
+
+    def _check_chunks(self, size: int) -> None:
+        reason = f"{type(self).__name__} cannot encode its batch in chunks of data.init_args.micro_batch_size {size}"
+        instead = "leave micro_batch_size out, use more processes, or lower global_batch_size"
+        if type(self).encode_chunk is Task.encode_chunk:
+            raise ConfigError(
+                f"{reason}: its loss compares all samples of the batch, and it has no encode_chunk. Move what it makes "
+                f"of each sample into encode_chunk(batch), call self.encode(batch) in compute_losses; or {instead}."
+            )
+        norms = list(batch_norms(self))
+        if norms:
+            name, module = norms[0]
+            more = f" and {len(norms) - 1} more" if len(norms) > 1 else ""
+            raise ConfigError(
+                f"{reason}: {name} ({type(module).__name__}{more}) normalises by the statistics of what it is given, "
+                "which a chunk does not share with the batch, and would count every chunk twice in its running ones. "
+                f"Use a tower without batch normalisation or with a frozen one (in eval mode); or {instead}."
+            )
 
     @torch.no_grad()
     def _enforce_bounds(self) -> None:

@@ -41,11 +41,14 @@ class Contrastive(Task):
 
     def compute_losses(self, batch: ImageTextBatch) -> dict[str, Tensor]:
         """`loss`, and `logit_scale` as the factor on the similarities."""
-        image_BE = self.embed_image(batch["image"])
-        text_BE = self.embed_text(batch["tokens"], batch["token_mask"])
-        scale = self.encoder.logit_scale.float().exp()
+        image_BE, text_BE = self.encode(batch)
+        scale = self.encoder.logit_scale.to(image_BE.dtype).exp()
         loss = clip_loss(image_BE, text_BE, scale, group_B=self._groups(batch))
         return {"loss": loss, "logit_scale": scale.detach().squeeze()}
+
+    def encode_chunk(self, batch: ImageTextBatch) -> tuple[Tensor, Tensor]:
+        """Both embeddings of each pair, [B, E]."""
+        return self.embed_image(batch["image"]), self.embed_text(batch["tokens"], batch["token_mask"])
 
     def embed_image(self, image: Tensor) -> Tensor:
         """[B, 3, H, W] float32 RGB in [0, 1] to [B, E] float32 of unit length."""
