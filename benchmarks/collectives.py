@@ -5,7 +5,7 @@ import socket
 import struct
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -14,7 +14,6 @@ from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 KINDS = ("all_gather", "reduce_scatter", "all_reduce", "reduce", "broadcast", "all_to_all", "gather", "scatter", "send")
-SHARE = {"all_reduce": 2, "all_gather": 1, "reduce_scatter": 1}  # times (N - 1) / N of the payload, in a ring
 _BYTES_SENT = 200  # its place in Linux's struct tcp_info
 
 
@@ -66,11 +65,6 @@ class Collectives(TorchDispatchMode):
             kind = next((kind for kind in KINDS if kind.replace("_", "") in name.replace("_", "")), name)
             dtype = str(whole[0].dtype).removeprefix("torch.")
             self.payload[Call(kind, _purpose(kind, whole), dtype)] += _nbytes(whole)
-
-
-def ring_bytes(payload: Mapping[Call, int], ranks: int) -> float:
-    """What every rank sends when collectives are rings, as NCCL's are for large tensors."""
-    return sum(SHARE.get(call.kind, 1) * (ranks - 1) / ranks * size for call, size in payload.items())
 
 
 def bytes_sent() -> int:

@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from collectives import Call, Collectives, bytes_sent
 from lightning.pytorch import Callback, LightningModule, Trainer
+from traffic import parts
 
 from mmfound.cli import main as mmfound
 from mmfound.tasks import Contrastive
@@ -35,13 +36,9 @@ class Count(Callback):
 
     found: list[dict[str, Any]] = []
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Note the sizes of parameters before they are split."""
-        self.counter = Collectives()
-
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count from here on, what other callbacks do included."""
-        self.sizes = [int(getattr(p, "ds_numel", p.numel())) for p in pl_module.parameters()]
+        self.counter = Collectives()
         self.calls: Counter[Call] = Counter()
         self.steps = 0
         self.counter.__enter__()
@@ -61,7 +58,7 @@ class Count(Callback):
         """Keep what a step takes on average."""
         self.counter.__exit__(None, None, None)
         calls = [[*call, size / self.steps] for call, size in self.calls.items()]
-        self.found.append({"calls": calls, "sent": self.sent / self.steps, "sizes": self.sizes})
+        self.found.append({"calls": calls, "sent": self.sent / self.steps, "network": parts(pl_module)})
 
 
 def main(cases: Path, out: Path) -> None:
