@@ -3,7 +3,7 @@
 import os
 import socket
 import struct
-import traceback
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-KINDS = ("all_gather", "reduce_scatter", "all_reduce", "reduce", "broadcast", "all_to_all", "gather", "scatter", "send")
+KINDS = ("all_gather", "reduce_scatter", "all_reduce", "broadcast", "all_to_all", "reduce", "gather", "scatter", "send")
 _BYTES_SENT = 200  # its place in Linux's struct tcp_info
 
 
@@ -80,12 +80,18 @@ def bytes_sent() -> int:
 
 
 def _purpose(kind: str, tensors: list[Tensor]) -> str:
-    files = [frame.filename for frame in traceback.extract_stack(limit=40)]
-    if any(file.endswith("mmfound/distributed.py") for file in files):
+    if any(file.endswith("mmfound/distributed.py") for file in _callers()):
         return "embeddings"
     if all(tensor.numel() <= 64 for tensor in tensors) or not tensors[0].is_floating_point():
         return "control"  # norms, overflows, agreements
     return "parameters" if kind in ("all_gather", "broadcast") else "gradients"
+
+
+def _callers() -> Iterator[str]:
+    frame = sys._getframe()
+    while frame is not None:
+        yield frame.f_code.co_filename
+        frame = frame.f_back
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

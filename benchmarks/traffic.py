@@ -4,7 +4,7 @@ Shape letters: N ranks, B pairs on each in a micro-batch, G = N * B, E joint emb
 """
 
 from collections.abc import Mapping
-from math import ceil, prod
+from math import ceil, nan, prod
 from typing import NamedTuple
 
 from collectives import Call
@@ -13,10 +13,11 @@ from torch import nn
 from mmfound.strategies.fsdp2 import _blocks
 
 OVERLAYS = ("ddp", "deepspeed_zero1", "deepspeed_zero2", "deepspeed_zero3", "fsdp2")
-RING = {"all_reduce": 2, "all_gather": 1, "reduce_scatter": 1, "reduce": 1}  # times (N - 1) / N of the payload
-GLOO = {**RING, "reduce_scatter": 2}  # all-reduces the whole and keeps a part
+# Times (N - 1) / N of the payload, a rank sends:
+RING = {"all_reduce": 2, "all_gather": 1, "reduce_scatter": 1, "reduce": 1}  # of a reduction the mean over ranks
+GLOO = {"all_reduce": 2, "all_gather": 1, "reduce_scatter": 2}  # the last all-reduces, and keeps a part
 KEPT = 100_000  # DeepSpeed's stage3_param_persistence_threshold: smaller ones stay gathered between micro-batches
-REUSE = 1_000_000_000  # its stage3_max_reuse_distance: parameters needed again sooner are not let go
+REUSE = 1_000_000_000  # its stage3_max_reuse_distance (what is needed again sooner is kept) and _max_live_parameters
 
 
 class Part(NamedTuple):
@@ -40,7 +41,9 @@ class Setup(NamedTuple):
         micro_batches: of an optimiser step.
         half: whether weights are computed with in bfloat16.
         nccl: or gloo.
-        reuse: see `REUSE`.
+        reuse: see `REUSE`; the most parameters that are held ahead of time, too.
+        ahead: whether parameters are gathered before they are needed, up to `reuse` of them; DeepSpeed does.
+        to_owners: whether ZeRO 1 and 2 reduce every gradient to the rank that keeps it, and not to all.
     """
 
     ranks: int
@@ -49,6 +52,8 @@ class Setup(NamedTuple):
     half: bool = False
     nccl: bool = True
     reuse: int = REUSE
+    ahead: bool = True
+    to_owners: bool = False
 
 
 def parts(module: nn.Module) -> list[Part]:
@@ -75,8 +80,9 @@ def payloads(overlay: str, network: list[Part], embed_dim: int, setup: Setup) ->
 
 
 def sent(payload: Mapping[Call, float], ranks: int, share: Mapping[str, int]) -> float:
-    """Bytes that a rank sends for payloads."""
-    return sum(share.get(call.kind, 0) * (ranks - 1) / ranks * whole for call, whole in payload.items())
+    """Bytes that a rank sends for payloads, control left out; nan where `share` does not say."""
+    moved = (share.get(call.kind, nan) * whole for call, whole in payload.items() if call.purpose != "control")
+    return sum(moved) * (ranks - 1) / ranks
 
 
 def _of_weights(overlay: str, network: list[Part], setup: Setup) -> dict[Call, float]:
@@ -89,9 +95,11 @@ def _of_weights(overlay: str, network: list[Part], setup: Setup) -> dict[Call, f
     dtype = "bfloat16" if setup.half else "float32"
     if overlay == "deepspeed_zero3":
         small = sum(prod(part.shape) for part in network if prod(part.shape) <= KEPT)
-        again = max(0, P - small - setup.reuse / 2)
+        kept = setup.reuse if setup.ahead else setup.reuse / 2  # the end of the forward pass begins the backward pass
+        again = max(0, P - small - kept)
         return _moves("reduce_scatter", k * P, "all_gather", small + k * (P - small + again), dtype)
-    return _moves("all_reduce", (1 if overlay == "deepspeed_zero1" else k) * P, "all_gather", P, dtype)
+    reduces = "reduce" if setup.to_owners else "all_reduce"
+    return _moves(reduces, (1 if overlay == "deepspeed_zero1" else k) * P, "all_gather", P, dtype)
 
 
 def _of_embeddings(embed_dim: int, setup: Setup) -> dict[Call, float]:
