@@ -14,7 +14,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 KINDS = ("all_gather", "reduce_scatter", "all_reduce", "broadcast", "all_to_all", "reduce", "gather", "scatter", "send")
-_BYTES_SENT = 200  # its place in Linux's struct tcp_info
+_BYTES_SENT = 200  # their place in Linux's struct tcp_info, before those that were sent again
 
 
 class Call(NamedTuple):
@@ -68,14 +68,15 @@ class Collectives(TorchDispatchMode):
 
 
 def bytes_sent() -> int:
-    """Bytes that the TCP connections of this process have sent since they were opened, counted by the kernel."""
+    """Bytes that the TCP connections of this process have sent since they were opened, by the kernel's count."""
     total = 0
     for name in os.listdir("/proc/self/fd"):
         with suppress(OSError):
             if os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
                 with socket.socket(fileno=os.dup(int(name))) as connection:
                     info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 512)
-                total += struct.unpack_from("Q", info, _BYTES_SENT)[0]
+                once, again = struct.unpack_from("QQ", info, _BYTES_SENT)
+                total += once - again
     return total
 
 

@@ -43,7 +43,7 @@ class Count(Callback):
         self.steps = 0
         self.counter.__enter__()
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
         """A step has ended, or a micro-batch."""
         if trainer.fit_loop._should_accumulate():
             return

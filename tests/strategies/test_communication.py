@@ -12,7 +12,7 @@ SHALLOW = [
 
 def test_counted_bytes_are_those_of_the_model(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import communication
+    import communication  # pyright: ignore[reportMissingImports]
 
     cases = [communication.Case("ddp", micro_batches=2), communication.Case("deepspeed_zero3", "bf16-mixed")]
     options = [word for name in SHALLOW for word in (name, "1")]
