@@ -49,7 +49,7 @@ def run_on_ranks(ranks: int, function: Callable[..., Any], *args: Any, timeout_s
 def _run(rank: int, ranks: int, port: int, place: tuple[str, str], args: tuple, timeout_s: float, results: Any) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(ranks))
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(ranks), LOCAL_WORLD_SIZE=str(ranks))
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     dist.init_process_group("gloo", rank=rank, world_size=ranks, timeout=timedelta(seconds=timeout_s))
     try:

@@ -15,7 +15,7 @@ PRECISIONS = {  # overlay of strategy, and of precision
     "fsdp2": ("bf16_mixed", "bf16_true"),
     "deepspeed_zero1": ("bf16_mixed",),
     "deepspeed_zero2": ("bf16_true",),
-    "deepspeed_zero3": ("bf16_mixed", "bf16_true"),
+    "deepspeed_zero3": ("bf16_mixed",),
 }
 CLOSE = 3e-6  # relative; the order of sums differs
 pytestmark = pytest.mark.timeout(1200)
@@ -121,7 +121,7 @@ def test_a_gpu_that_is_not_there(tmp_path: Path):
     options, environment = fit(tmp_path / "gpu", "cpu", ranks=1)
     options = [word for word in options if word not in ("--trainer.accelerator", "cpu")]
     assert run(1, [([*options, "--config", "machines/gpu"], environment)]) == [2]
-    assert "GPU" in summary(tmp_path / "gpu")["exit_reason"]
+    assert "gpu" in summary(tmp_path / "gpu")["exit_reason"]
 
 
 def test_every_overlay_is_here():

@@ -82,7 +82,7 @@ class ShardedWeight(Weight):
         return sharded.full_tensor()
 
     def part(self, whole: Tensor) -> Tensor:
-        moved = whole.to(self.master.device)
+        moved = whole.detach().to(self.master.device)
         return distribute_tensor(moved, self.tensor.device_mesh, self.tensor.placements, src_data_rank=None).to_local()
 
 

@@ -38,6 +38,7 @@ def written_by(folder: Path) -> tuple[int, int]:
     return int(_load(files[0])["optimizer_state_dict"]["zero_stage"]), len(files)
 
 
+@torch.no_grad()  # masters come as they are trained
 def read(folder: Path, groups: list[dict[str, Any]]) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
     """Weights in float32 by name, and the state of the one optimiser by number; read without limits on pickles.
 
