@@ -8,6 +8,13 @@ import torch
 torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of one file, or of files that share costly runs, go to the same process of `make test`."""
+    for item in items:
+        shares = {"root", "stopped"} & set(getattr(item, "fixturenames", ()))
+        item.add_marker(pytest.mark.xdist_group("strategies" if shares else str(item.path)))
+
+
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
