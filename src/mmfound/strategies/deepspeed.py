@@ -35,7 +35,7 @@ class DeepSpeed(FolderSaving, DeepSpeedStrategy):
         offload_optimizer: keep the optimiser's state in the host's memory.
         offload_parameters: and the parameters (stage 3).
         process_group_backend: "nccl" or "gloo"; that of the device by default.
-        config: further settings of DeepSpeed by their own names; the ones above come first.
+        config: settings of DeepSpeed by their own names, in place of its or Lightning's defaults.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class DeepSpeed(FolderSaving, DeepSpeedStrategy):
         if offload_parameters and stage != 3:
             raise ConfigError(f"DeepSpeed: offload_parameters needs stage 3, and stage is {stage}")
         self.extra_config = config or {}
+        _check_config(self.extra_config)
         self.names: list[list[str]] = []  # of the parameters in each of the optimiser's groups
         self._offloads = offload_optimizer
         zero_files.choose_accelerator()
@@ -218,12 +219,22 @@ def _on_host(optimizer: Optimizer) -> Optimizer:
     return DeepSpeedCPUAdam(optimizer.param_groups, adamw_mode=decoupled)
 
 
+def _check_config(config: dict[str, Any]) -> None:
+    arguments = {"stage": "stage", "offload_optimizer": "offload_optimizer", "offload_param": "offload_parameters"}
+    taken = arguments.keys() & config.get("zero_optimization", {}).keys()
+    if taken:
+        name = min(taken)
+        raise ConfigError(
+            f"DeepSpeed: config sets zero_optimization.{name}; set the argument {arguments[name]} instead"
+        )
+
+
 def _merge(config: dict[str, Any], extra: dict[str, Any]) -> None:
     for name, value in extra.items():
         if isinstance(value, dict) and isinstance(config.get(name), dict):
             _merge(config[name], value)
         else:
-            config.setdefault(name, value)
+            config[name] = value
 
 
 def _cast_statistics(task: nn.Module) -> None:

@@ -157,6 +157,7 @@ class _Scanner(pickle.Unpickler):
     path: Path
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
+        module_name = "builtins" if module_name == "__builtin__" else module_name  # as old protocols call it
         if f"{module_name} {global_name}" not in ALLOWED:
             raise ConfigError(
                 f"{self.path} calls {module_name}.{global_name}, which is no tensor or plain value and could run code; "

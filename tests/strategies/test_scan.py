@@ -1,0 +1,108 @@
+"""Pickles that would run code are found without running it."""
+
+import os
+import pickle
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.distributed.checkpoint import FileSystemWriter, save
+
+from mmfound.errors import CheckpointError, ConfigError
+from mmfound.strategies.scan import scan_file, scan_folder
+
+
+class Bomb:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, call: Any = os.mkdir, argument: Any = "exploded") -> None:
+        self.call, self.argument = call, argument
+
+    def __reduce__(self) -> Any:
+        return self.call, (self.argument,)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def refused(path: Path, says: str = "could run code") -> None:
+    with pytest.raises(ConfigError, match=says):
+        scan_file(path)
+    assert not Path("exploded").exists()
+
+
+def test_tensors_and_settings_pass(here: Path):
+    state = {
+        "weights": OrderedDict(a=torch.ones(2), b=nn.Parameter(torch.ones(2, dtype=torch.bfloat16))),
+        "plain": [1, 2.5, None, True, "x", (1,), {2}, torch.Size([3]), torch.float32, Path("x")],
+    }
+    torch.save(state, here / "fine.pt")
+    scan_file(here / "fine.pt")
+
+
+@pytest.mark.parametrize("where", [lambda bomb: bomb, lambda bomb: {"a": [bomb]}, lambda bomb: {bomb: 1}])
+def test_calls_are_found_wherever_they_are(here: Path, where: Any):
+    torch.save(where(Bomb()), here / "bad.pt")
+    refused(here / "bad.pt")
+
+
+@pytest.mark.parametrize("call", [eval, exec, __import__, getattr, os.system, torch.load, torch.hub.load, pickle.loads])
+def test_only_what_is_listed_may_be_called(here: Path, call: Any):
+    torch.save(Bomb(call), here / "bad.pt")
+    refused(here / "bad.pt")
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
+def test_every_protocol_of_pickle_is_read(here: Path, protocol: int):
+    (here / ".metadata").write_bytes(pickle.dumps({"x": Bomb()}, protocol=protocol))
+    refused(here / ".metadata")
+
+
+def test_the_old_format_of_torch_save_is_refused(here: Path):
+    torch.save(Bomb(), here / "old.pt", _use_new_zipfile_serialization=False)
+    refused(here / "old.pt", "no archive of torch.save")
+
+
+def test_a_bare_pickle_is_refused(here: Path):
+    (here / "bare.pt").write_bytes(pickle.dumps(Bomb()))
+    refused(here / "bare.pt", "no archive of torch.save")
+
+
+def test_a_second_pickle_in_the_archive_is_refused(here: Path):
+    torch.save({}, here / "two.pt")
+    with zipfile.ZipFile(here / "two.pt", "a") as archive:
+        archive.writestr("two/constants.pkl", pickle.dumps(Bomb()))
+    refused(here / "two.pt", "it may hide something")
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_second_entry_of_the_same_name_is_refused(here: Path):
+    torch.save({}, here / "two.pt")
+    with zipfile.ZipFile(here / "two.pt", "a") as archive:
+        archive.writestr("two/data.pkl", pickle.dumps(Bomb()))
+    refused(here / "two.pt", "it may hide something")
+
+
+@pytest.mark.parametrize("cut", [0, 3, 40])
+def test_a_cut_file_is_damaged_not_hostile(here: Path, cut: int):
+    torch.save({"x": torch.ones(100)}, here / "cut.pt")
+    (here / "cut.pt").write_bytes((here / "cut.pt").read_bytes()[:cut])
+    with pytest.raises((CheckpointError, ConfigError)):
+        scan_file(here / "cut.pt")
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+def test_parts_of_a_distributed_checkpoint_are_looked_through(here: Path):
+    for name, value in (("fine", {"lr": 0.1}), ("bad", Bomb())):
+        save({"x": torch.ones(4), "y": value}, storage_writer=FileSystemWriter(here / name), no_dist=True)
+    scan_folder(here / "fine")
+    with pytest.raises(ConfigError, match="could run code"):
+        scan_folder(here / "bad")
+    assert not Path("exploded").exists()
