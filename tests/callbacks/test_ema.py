@@ -11,6 +11,8 @@ from mmfound.callbacks import Ema
 from mmfound.callbacks.ema import average_in
 from mmfound.errors import ConfigError
 
+TRAINER: Any = SimpleNamespace(global_step=0, is_global_zero=True)
+
 
 class Net(nn.Module):
     def __init__(self) -> None:
@@ -24,7 +26,7 @@ def trained(ema: Ema, steps: int) -> tuple[Net, list[torch.Tensor]]:
     """A net whose weights are set to a new value at every step, and those values."""
     net, values = Net(), []
     trainer: Any = SimpleNamespace(global_step=0, state=SimpleNamespace(fn="fit"))
-    ema.on_fit_start(trainer, net)  # pyright: ignore[reportArgumentType]
+    ema.on_train_start(trainer, net)  # pyright: ignore[reportArgumentType]
     values.append(net.layer.weight.detach().clone())
     for step in range(1, steps + 1):
         net.layer.weight.data.normal_()
@@ -60,7 +62,7 @@ def test_a_save_while_swapped_has_the_weights_under_their_names():
     with ema.swapped(net):
         assert torch.equal(net.layer.weight, ema.average["layer.weight"])
         checkpoint: dict[str, Any] = {"state_dict": dict(net.state_dict())}
-        ema.on_save_checkpoint(None, net, checkpoint)  # pyright: ignore[reportArgumentType]
+        ema.on_save_checkpoint(TRAINER, net, checkpoint)  # pyright: ignore[reportArgumentType]
     assert torch.equal(checkpoint["state_dict"]["layer.weight"], values[-1])
     assert torch.equal(net.layer.weight, values[-1])
     assert torch.equal(average_in(checkpoint)["layer.weight"], ema.average["layer.weight"])
@@ -70,8 +72,9 @@ def test_goes_on_from_a_checkpoint():
     one, other = Ema(0.9), Ema(0.9)
     net, _ = trained(one, 5)
     checkpoint: dict[str, Any] = {"state_dict": dict(net.state_dict())}
-    one.on_save_checkpoint(None, net, checkpoint)  # pyright: ignore[reportArgumentType]
+    one.on_save_checkpoint(TRAINER, net, checkpoint)  # pyright: ignore[reportArgumentType]
     other.on_load_checkpoint(None, net, checkpoint)  # pyright: ignore[reportArgumentType]
+    other.on_train_start(TRAINER, net)
     assert other.steps == 5
     assert all(torch.equal(one.average[name], other.average[name]) for name in one.average)
 
@@ -79,7 +82,7 @@ def test_goes_on_from_a_checkpoint():
 def test_half_precision_weights_are_averaged_in_float32():
     net = Net().to(torch.bfloat16)
     ema = Ema(0.9999, warmup=False)
-    ema.on_fit_start(None, net)  # pyright: ignore[reportArgumentType]
+    ema.on_train_start(TRAINER, net)  # pyright: ignore[reportArgumentType]
     assert ema.average["layer.weight"].dtype == torch.float32
 
 

@@ -43,6 +43,9 @@ def test_a_killed_builds_lock_is_stale_and_is_cleared(lock: Path):
 def test_torch_puts_extensions_in_a_folder_of_its_version_by_default(lock: Path, tmp_path: Path, monkeypatch):
     monkeypatch.delenv("TORCH_EXTENSIONS_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(sys, "base_prefix", str(tmp_path / "base"))
+    assert extensions.folder() == Path(sys.prefix) / "torch_extensions"
+    monkeypatch.setattr(sys, "base_prefix", sys.prefix)
     assert extensions.folder() == tmp_path / "cache" / "torch_extensions"
     assert extensions.stale_locks() == []
     deep = extensions.folder() / "py311_cpu" / "cpu_adam" / "lock"
@@ -110,6 +113,7 @@ def test_a_build_that_began_meanwhile_keeps_its_lock(lock: Path):
 def test_what_is_missing_to_compile_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(extensions, "_NINJA", tmp_path / "ninja")
     missing = extensions.missing_compiler()
     assert missing is not None
     assert "apt-get install g++" in missing

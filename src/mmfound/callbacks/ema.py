@@ -64,6 +64,8 @@ class Ema(Callback):
         with torch.no_grad():
             own = trained_weights(pl_module)
             averages = [(name, average) for name, average in self.average.items() if average.numel()]
+            if not averages:  # of a small model, every piece may be another rank's
+                return
             weights = [own[name].master.to(average.dtype) for name, average in averages]
             torch._foreach_lerp_([average for _, average in averages], weights, 1 - decay)
 
