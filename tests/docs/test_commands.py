@@ -62,6 +62,12 @@ def test_documented_command_works(command: str, tmp_path: Path, monkeypatch: pyt
         options = [*SHORT, "--run_dir", str(tmp_path)]
         assert main(["fit", *arguments[1:], *options]) == 0
         arguments += options
+    if arguments[0] == "convert":
+        run, sharded = str(tmp_path / "run"), ["--config", "clip/digits", "--config", "machines/fsdp2"]
+        assert main(["fit", *sharded, *SHORT, "--run_dir", run]) == 0
+        arguments[1] = run
+        if "--export" in arguments:
+            arguments[arguments.index("--export") + 1] = str(tmp_path / "export")
     if "--out" in arguments:
         arguments[arguments.index("--out") + 1] = str(tmp_path / "out.png")
     assert main(arguments) == 0
