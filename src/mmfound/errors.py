@@ -41,6 +41,10 @@ class Preempted(RunEnded):
     exit_code = 4
 
 
+class GoesBack(Exception):  # noqa: N818 - a way to go on
+    """All ranks agreed to go on from an older checkpoint; training begins again within the same start."""
+
+
 class DivergedError(RunEnded):
     """Losses or gradients are not finite."""
 

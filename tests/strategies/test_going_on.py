@@ -81,7 +81,7 @@ class _Bomb:
 
 
 @pytest.mark.parametrize(
-    ("name", "file"), [(ZERO, "checkpoint/zero_pp_rank_1_mp_rank_00_optim_states.pt"), (FSDP2, ".metadata")]
+    ("name", "file"), [(ZERO, "checkpoint/zero_pp_rank_0_mp_rank_00_optim_states.pt"), (FSDP2, ".metadata")]
 )
 def test_a_checkpoint_that_would_run_code_is_not_opened(
     stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, file: str

@@ -75,19 +75,58 @@ def test_a_bare_pickle_is_refused(here: Path):
     refused(here / "bare.pt", "no archive of torch.save")
 
 
-def test_a_second_pickle_in_the_archive_is_refused(here: Path):
+def test_torchscript_is_refused(here: Path):
     torch.save({}, here / "two.pt")
     with zipfile.ZipFile(here / "two.pt", "a") as archive:
         archive.writestr("two/constants.pkl", pickle.dumps(Bomb()))
-    refused(here / "two.pt", "it may hide something")
+    refused(here / "two.pt", "TorchScript")
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_a_second_entry_of_the_same_name_is_refused(here: Path):
-    torch.save({}, here / "two.pt")
-    with zipfile.ZipFile(here / "two.pt", "a") as archive:
-        archive.writestr("two/data.pkl", pickle.dumps(Bomb()))
-    refused(here / "two.pt", "it may hide something")
+@pytest.mark.parametrize("name", ["archive/data.pkl", "archive/DATA.PKL"])
+def test_what_torch_would_read_is_looked_at(here: Path, name: str):
+    """Two files of a name: torch's reader does not care about case, and takes the one it likes."""
+    torch.save({}, here / "fine.pt")
+    with zipfile.ZipFile(here / "two.pt", "w") as archive:
+        archive.writestr(name, pickle.dumps(Bomb(), protocol=2))
+        archive.writestr("archive/data.pkl", pickle.dumps({}, protocol=2))
+        archive.writestr("archive/version", "3")
+    with zipfile.ZipFile(here / "swapped.pt", "w") as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps({}, protocol=2))
+        archive.writestr(name, pickle.dumps(Bomb(), protocol=2))
+        archive.writestr("archive/version", "3")
+    for path in (here / "two.pt", here / "swapped.pt"):
+        try:
+            scan_file(path)
+        except (ConfigError, CheckpointError):
+            continue
+        torch.load(path, weights_only=False)
+    assert not Path("exploded").exists()
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+@pytest.mark.parametrize("place", ["./__0_0.distcp", "x.py", "/tmp/x.distcp"])
+def test_parts_elsewhere_are_refused(here: Path, place: str):
+    save({"x": torch.ones(4)}, storage_writer=FileSystemWriter(here / "step"), no_dist=True)
+    index = here / "step" / ".metadata"
+    metadata = pickle.loads(index.read_bytes())
+    for info in metadata.storage_data.values():
+        info.relative_path = place
+    index.write_bytes(pickle.dumps(metadata))
+    with pytest.raises(ConfigError, match="could lead to any file"):
+        scan_folder(here / "step")
+
+
+def test_links_and_strange_files_are_refused(here: Path):
+    (here / "step").mkdir()
+    (here / "elsewhere").mkdir()
+    (here / "step" / "checkpoint").symlink_to(here / "elsewhere")
+    with pytest.raises(ConfigError, match="is a link"):
+        scan_folder(here / "step")
+    (here / "step" / "checkpoint").unlink()
+    (here / "step" / "notes.bin").write_text("x")
+    with pytest.raises(ConfigError, match="belongs to no checkpoint"):
+        scan_folder(here / "step")
 
 
 @pytest.mark.parametrize("cut", [0, 3, 40])

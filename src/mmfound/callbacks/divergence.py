@@ -10,7 +10,7 @@ from lightning.pytorch.strategies import DeepSpeedStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from mmfound.errors import ConfigError, DivergedError
+from mmfound.errors import ConfigError, DivergedError, GoesBack
 from mmfound.runs.agreement import Agreement
 from mmfound.strategies.weights import trained_weights, weight
 
@@ -35,7 +35,7 @@ class _Step:
         return self.finite is not None and not bool(self.finite)
 
 
-class RolledBack(Exception):  # noqa: N818 - a way to go on
+class RolledBack(GoesBack):
     """The run is to go back to its newest checkpoint and leave out the batch at `position`."""
 
     def __init__(self, position: int, message: str) -> None:
@@ -117,8 +117,9 @@ class Divergence(Callback):
 
     def _look_at_norm(self, trainer: Trainer) -> None:
         """Where the strategy keeps the gradients to itself, after the step."""
-        norm = getattr(trainer.model, "get_global_grad_norm", lambda: None)()
-        if norm is None or self._step is None:
+        engine: Any = trainer.model
+        norm = getattr(engine, "get_global_grad_norm", lambda: None)()
+        if norm is None or self._step is None or engine.fp16_enabled():  # infinite where its scaler left a step out
             return
         norm = torch.as_tensor(norm)
         finite = norm.isfinite() & (norm >= 0)  # below zero, DeepSpeed says the same

@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
-from mmfound.errors import ConfigError
+from mmfound.errors import ConfigError, GoesBack, RunEnded, user_error
 from mmfound.strategies.weights import Weight, trained_weights
 
 KEY = "ema"  # in a checkpoint
@@ -97,8 +97,10 @@ class Ema(Callback):
         self._swap_out(pl_module)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """A validation may have been broken off."""
-        self._swap_out(pl_module)
+        """A validation may have been broken off; where this rank fails alone, no other would answer it."""
+        if isinstance(exception, GoesBack) or isinstance(user_error(exception), RunEnded):
+            self._swap_out(pl_module)
+        self._weights = None
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Weights under their names and the average, put together on the first rank, under `ema`."""
@@ -144,11 +146,9 @@ def own_weights(trainer: Trainer) -> Iterator[None]:
     swapped = [found for found in callbacks if isinstance(found, Ema) and found._weights is not None]
     for average in swapped:
         average._swap_out(trainer.lightning_module)
-    try:
-        yield
-    finally:
-        for average in swapped:
-            average._swap_in(trainer.lightning_module)
+    yield
+    for average in swapped:  # not after an error, which the other ranks may not have met
+        average._swap_in(trainer.lightning_module)
 
 
 def average_in(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:

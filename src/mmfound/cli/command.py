@@ -30,6 +30,7 @@ from mmfound.runs.saved import Saving
 from mmfound.runs.signals import StopSignals
 from mmfound.runs.summary import Summary
 from mmfound.runs.upkeep import Upkeep
+from mmfound.strategies.folders import FolderSaving
 from mmfound.tasks.base import Task
 
 _LEAVE_TOGETHER = timedelta(minutes=3)  # the first rank may have to wait for Slurm
@@ -127,12 +128,13 @@ class Cli(LightningCLI):
         self.launched = ranks.launched(settings.trainer)
         self.run_folder = start.choose_folder(self.arguments, settings.run_dir)
         settings.run_dir = str(self.run_folder)
-        folder.check_space(self.run_folder)
         if self._keeps_anything():
             self.at_exit.enter_context(self.signals.installed())
             if start.is_first_host():
-                self._own_folder()
-        self.checkpoint = start.choose_checkpoint(self.chosen, self.run_folder, settings.ckpt_path, self.command)
+                self._own_folder()  # which makes room, where a full disk has cut a checkpoint off
+        folder.check_space(self.run_folder)
+        share = start.share() if self._keeps_anything() else durable.WHOLE  # a fit compares what its ranks have found
+        self.checkpoint = start.choose_checkpoint(self.chosen, self.run_folder, settings.ckpt_path, self.command, share)
         if self.chosen == "fit" and self.checkpoint is not None:
             reached = start.reached(self.checkpoint, settings.trainer)
             self.only_ends = reached is not None
@@ -187,6 +189,8 @@ class Cli(LightningCLI):
         except MisconfigurationException as error:
             raise ConfigError(f"trainer: {error} (`mmfound doctor` shows what this machine has)") from error
         slurm.leave_to_us(trainer)
+        if isinstance(trainer.strategy, FolderSaving):
+            trainer.strategy.trusted = self.settings.weights_only is False
         if self.keeps is not None:
             self.keeps.attach(trainer)
         else:

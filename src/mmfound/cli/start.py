@@ -24,7 +24,9 @@ def choose_folder(arguments: Arguments, run_dir: str | None) -> Path:
     return folder.default_folder(arguments.configs)
 
 
-def choose_checkpoint(subcommand: str, run: Path, given: str | Path | None, command: str) -> Path | None:
+def choose_checkpoint(
+    subcommand: str, run: Path, given: str | Path | None, command: str, share: durable.Share = durable.WHOLE
+) -> Path | None:
     """The checkpoint that the command line names, or the newest of the run folder; None for a fit from nothing.
 
     Args:
@@ -32,12 +34,13 @@ def choose_checkpoint(subcommand: str, run: Path, given: str | Path | None, comm
         run: the run folder.
         given: `--ckpt_path`; "none" for a fit from nothing, in an empty folder only.
         command: options that name this run, for the error.
+        share: this process of how many that look and then compare, see `durable.damage`.
 
     Raises:
         ConfigError: when there are no weights, or none where they were said to be.
         CheckpointError: when there are, and they are damaged.
     """
-    newest = _newest_good(run) if given is None else saved.newest(run)
+    newest = _newest_good(run, share) if given is None else saved.newest(run)
     if given is None:
         if newest is None and subcommand != "fit":
             raise ConfigError(
@@ -78,6 +81,12 @@ def is_first_host() -> bool:
     return all(not number.isdigit() or int(number) == 0 for number in numbers)
 
 
+def share() -> durable.Share:
+    """This process of how many."""
+    place = world.from_environment()
+    return place.rank, place.ranks
+
+
 def older(run: Path, step: int) -> Path:
     """The checkpoint that all ranks may find good, where this one or another has found the newest damaged.
 
@@ -88,7 +97,7 @@ def older(run: Path, step: int) -> Path:
     Raises:
         ConfigError: when there is none, as where ranks do not see the same folder.
     """
-    good = _newest_good(run, step) if step >= 0 else None
+    good = _newest_good(run, share(), step) if step >= 0 else None
     if good is None:
         raise ConfigError(
             f"ranks have found different checkpoints in {run / saved.FOLDER}, and one has found "
@@ -98,9 +107,8 @@ def older(run: Path, step: int) -> Path:
     return good
 
 
-def _newest_good(run: Path, at_most: int | None = None) -> Path | None:
-    place = world.from_environment()
-    good, damaged = saved.newest_good(run, (place.rank, place.ranks), at_most)
+def _newest_good(run: Path, share: durable.Share, at_most: int | None = None) -> Path | None:
+    good, damaged = saved.newest_good(run, share, at_most)
     for line in damaged:
         rank_zero_warn(f"damaged and left out: {run / saved.FOLDER}/{line}")
     return good

@@ -1,5 +1,7 @@
 """Checkpoints to disk: copied on the training thread, written and proved on another."""
 
+import errno
+import os
 import shutil
 import threading
 from collections.abc import Callable, Mapping
@@ -11,6 +13,7 @@ import torch
 import torch.distributed as dist
 from lightning.fabric.plugins import CheckpointIO
 from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
 
 from mmfound.errors import CheckpointError, ConfigError, DiskFullError
 from mmfound.runs import durable
@@ -94,9 +97,11 @@ class DurableIO(CheckpointIO):
             partial.mkdir(parents=True)
         free = ranks.broadcast(shutil.disk_usage(partial.parent).free if ranks.is_global_zero else 0)
         _check_room(path, size, free)
-        fill(partial)
+        _fill(partial, fill)
         ranks.barrier("written")
-        mine = durable.proof_of(partial, durable.files_in(partial)[ranks.global_rank :: ranks.world_size])
+        # As the first rank lists them: on a network file system another one may not see all names yet.
+        names = ranks.broadcast(durable.files_in(partial) if ranks.is_global_zero else [])
+        mine = durable.proof_of(partial, names[ranks.global_rank :: ranks.world_size])
         proofs: list[Any] = [mine]
         if ranks.world_size > 1:
             proofs = [None] * ranks.world_size
@@ -209,6 +214,23 @@ def snapshot(value: Any) -> tuple[Any, int]:
         return value
 
     return copy(value), sum(tensor.numel() * tensor.element_size() for tensor in copies.values())
+
+
+def _fill(partial: Path, fill: Callable[[Path], None]) -> None:
+    """Libraries do not say that a disk is full, and one reports it as no ordinary exception."""
+    try:
+        fill(partial)
+    except (Exception, CheckpointException) as error:
+        left = shutil.disk_usage(partial).free
+        shutil.rmtree(partial, ignore_errors=True)
+        if left < _SPARE_BYTES or os.strerror(errno.ENOSPC) in str(error):
+            raise DiskFullError(
+                f"no room to write {partial.parent}: {left / 2**20:.0f} MB are left; what was saved before is "
+                "untouched. Make some, and start the same command again"
+            ) from error
+        if isinstance(error, Exception):
+            raise
+        raise RuntimeError(f"the checkpoint could not be written: {error}") from error
 
 
 def _check_room(path: Path, size: int, free: int) -> None:

@@ -9,14 +9,14 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from mmfound.callbacks.divergence import Divergence
 from mmfound.callbacks.ema import own_weights
-from mmfound.errors import ConfigError, LockedError
+from mmfound.errors import ConfigError, GoesBack, LockedError
 from mmfound.runs.agreement import Agreement
 from mmfound.runs.checkpoint_io import FACTS, DurableIO
 from mmfound.runs.failing import Failing
 from mmfound.runs.saved import FOLDER, Kind, Saving, step_of, tidy
 
 
-class OthersFound(Exception):  # noqa: N818 - a way to go on
+class OthersFound(GoesBack):
     """Ranks have found other checkpoints, the oldest of them at `step`; below zero where one has found none."""
 
     def __init__(self, step: int) -> None:

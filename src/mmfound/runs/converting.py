@@ -52,8 +52,8 @@ def to_file(checkpoint: Path, out: Path, trusted: bool = False) -> None:
         LockedError: when it would take the place of a checkpoint of a run that is going on.
         DiskFullError: when there is no room; nothing is lost then.
     """
-    run = checkpoint.parent.parent
-    lock = Lock(run).acquire() if out.parent.resolve() == checkpoint.parent.resolve() else None
+    of_a_run = checkpoint.parent.name == saved.FOLDER and out.parent.resolve() == checkpoint.parent.resolve()
+    lock = Lock(checkpoint.parent.parent).acquire() if of_a_run else None
     try:
         facts = {name: value for name, value in durable.manifest(checkpoint).items() if name not in _OF_FILES}
         found = whole_checkpoint(checkpoint, trusted)

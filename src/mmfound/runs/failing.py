@@ -10,8 +10,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from mmfound.callbacks.divergence import RolledBack
-from mmfound.errors import FailedElsewhere, RunEnded, exit_code, user_error
+from mmfound.errors import FailedElsewhere, GoesBack, RunEnded, exit_code, user_error
 from mmfound.runs import launched, summary
 from mmfound.runs.agreement import Agreement
 
@@ -56,7 +55,7 @@ class Failing(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """A rank that fails by itself may hang in its own teardown, behind what the device still waits for."""
-        alone = not isinstance(exception, RolledBack) and not isinstance(user_error(exception), RunEnded)
+        alone = not isinstance(exception, GoesBack) and not isinstance(user_error(exception), RunEnded)
         if alone and trainer.world_size > 1:
             timer = threading.Timer(_TEARDOWN_S, os._exit, (exit_code(exception),))
             timer.daemon = True

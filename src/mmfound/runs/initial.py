@@ -10,6 +10,7 @@ from mmfound.callbacks.export_weights import exported_name
 from mmfound.errors import ConfigError
 from mmfound.runs import saved
 from mmfound.runs.checkpoint_io import DurableIO
+from mmfound.strategies.whole import is_folder_checkpoint
 
 
 def load_initial(task: nn.Module, path: Path) -> None:
@@ -17,7 +18,7 @@ def load_initial(task: nn.Module, path: Path) -> None:
 
     Args:
         task: of which every weight must be there, in its shape.
-        path: a run folder (its newest good checkpoint), a `.ckpt` file (its average, where it has one to evaluate
+        path: a run folder (its newest good checkpoint), a checkpoint (its average, where it has one to evaluate
             with), or an export.
 
     Raises:
@@ -37,7 +38,7 @@ def load_initial(task: nn.Module, path: Path) -> None:
 
 def _of_checkpoint(path: Path) -> dict[str, Tensor]:
     chosen: Path | None = path
-    if path.is_dir():
+    if path.is_dir() and not is_folder_checkpoint(path):
         chosen, _ = saved.newest_good(path)
     if chosen is None:
         raise ConfigError(f"init_from: {path} has no checkpoint and is no export")

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from mmfound.callbacks.divergence import RolledBack
 from mmfound.distributed import world_size
 from mmfound.errors import (
     FailedElsewhere,
+    GoesBack,
     Interrupted,
     LockedError,
     Preempted,
@@ -141,7 +141,7 @@ class Summary(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Training was broken off, or did not begin."""
-        if isinstance(exception, RolledBack):
+        if isinstance(exception, GoesBack):
             return
         self.has_ended = True
         rank, mine = trainer.global_rank, user_error(exception)

@@ -14,13 +14,13 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 from torch.optim import Optimizer
 
-from mmfound.errors import ConfigError
+from mmfound.errors import CheckpointError, ConfigError
 from mmfound.runs import extensions
 from mmfound.strategies import zero_files
-from mmfound.strategies.folders import META, FolderSaving
+from mmfound.strategies.folders import FolderSaving
 from mmfound.strategies.loading import load_moments, load_weights
 from mmfound.strategies.weights import make_contiguous
-from mmfound.strategies.whole import whole_checkpoint
+from mmfound.strategies.whole import read_meta, whole_checkpoint
 
 _NO_OPS = ("deepspeed_shm_comm",)  # on the CPU: a minute to compile, for what gloo does as well
 
@@ -116,14 +116,20 @@ class DeepSpeed(FolderSaving, DeepSpeedStrategy):
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         """Load a folder of as many ranks, or what another strategy or number of ranks has saved."""
         path = Path(checkpoint_path)
-        fits = zero_files.is_zero(path) and zero_files.written_by(path) == (self._stage, self.world_size)
-        if fits and self._is_fitting:
+        if self._is_fitting and zero_files.is_zero(path):
             self.scan(path)
-            self._load_own(path)
-            return torch.load(path / META, map_location="cpu", weights_only=True, mmap=True)
-        checkpoint = whole_checkpoint(path)
+            meta = read_meta(path, self.trusted)
+            if self._wrote(path, meta):
+                self._load_own(path)
+                return meta
+        checkpoint = whole_checkpoint(path, self.trusted)
         self._load_whole(checkpoint)
         return checkpoint
+
+    def _wrote(self, path: Path, meta: dict[str, Any]) -> bool:
+        """Whether a checkpoint is of this stage, number of ranks and order of parameters, which DeepSpeed goes by."""
+        names = [group["params"] for group in meta[zero_files.GROUPS]]
+        return zero_files.written_by(path) == (self._stage, self.world_size) and names == self.names
 
     @property
     def _stage(self) -> int:
@@ -137,12 +143,14 @@ class DeepSpeed(FolderSaving, DeepSpeedStrategy):
 
     def _load_own(self, path: Path) -> None:
         assert self.lightning_module is not None
-        self.deepspeed_engine.load_checkpoint(
+        loaded, _ = self.deepspeed_engine.load_checkpoint(
             str(path),
             tag=zero_files.TAG,
             load_lr_scheduler_states=False,
             load_module_strict=self.lightning_module.strict_loading,
         )
+        if loaded is None:
+            raise CheckpointError(f"DeepSpeed cannot read checkpoint {path}; name another one")
 
     def _load_whole(self, checkpoint: dict[str, Any]) -> None:
         """Weights and, in a fit, masters and moments; every rank has read all and takes its part."""
@@ -222,6 +230,8 @@ def _on_host(optimizer: Optimizer) -> Optimizer:
 def _check_config(config: dict[str, Any]) -> None:
     arguments = {"stage": "stage", "offload_optimizer": "offload_optimizer", "offload_param": "offload_parameters"}
     taken = arguments.keys() & config.get("zero_optimization", {}).keys()
+    if config.get("data_types"):
+        raise ConfigError("DeepSpeed: config sets data_types, under which checkpoints could not be read; leave it out")
     if taken:
         name = min(taken)
         raise ConfigError(

@@ -11,7 +11,7 @@ from mmfound.strategies.scan import scan_folder
 
 META = "meta.pt"  # what is no weight and no moment, as Lightning names it
 FACTS = "mmfound"
-_BYTES_PER_WEIGHT = 16  # float32 weight and two moments, and a copy in half precision
+_BYTES_PER_WEIGHT = 18  # float32 weight, two moments and average, and a copy in half precision
 
 
 class FolderSaving(Strategy):
@@ -19,6 +19,8 @@ class FolderSaving(Strategy):
 
     Where another writer is in place, folders are written as Lightning does.
     """
+
+    trusted: bool = False  # whether checkpoints may run code; set where the user has said so
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any | None = None) -> None:
         """Write this rank's part; all ranks call it."""
@@ -36,8 +38,9 @@ class FolderSaving(Strategy):
         raise NotImplementedError
 
     def scan(self, folder: Path) -> None:
-        """Refuse a folder whose pickles would run code."""
-        scan_folder(folder)
+        """Refuse a folder whose pickles would run code, unless it is trusted."""
+        if not self.trusted:
+            scan_folder(folder)
 
     def write_meta(self, checkpoint: dict[str, Any], folder: Path) -> None:
         """What every rank reads when the run goes on, on the first rank."""

@@ -59,8 +59,8 @@ class Fsdp2(FolderSaving, ModelParallelStrategy):
         path = Path(checkpoint_path)
         if is_dcp(path):
             self.scan(path)
-            return super().load_checkpoint(path, weights_only)
-        checkpoint = tree_map(_contiguous, whole_checkpoint(path))
+            return super().load_checkpoint(path, not self.trusted)
+        checkpoint = tree_map(_contiguous, whole_checkpoint(path, self.trusted))
         model = self.model
         assert model is not None
         load_weights(model, checkpoint.pop("state_dict"))

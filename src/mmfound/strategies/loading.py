@@ -45,6 +45,7 @@ def load_moments(
     """
     number = {name: place for place, name in enumerate(name for group in groups for name in group)}
     optimizer = engine_optimizer.optimizer
+    beside = any(group.get("fused") or group.get("capturable") for group in optimizer.param_groups)
     on_host = type(optimizer).__module__.startswith("deepspeed")  # counts steps in Python
     for name, trained in trained_weights(task).items():
         moments = state["state"].get(number.get(name))
@@ -52,9 +53,10 @@ def load_moments(
             continue
         flat, start = trained.place(engine_optimizer)
         kept = optimizer.state[flat]
+        count_on = flat.device if beside else torch.device("cpu")  # as torch's optimisers do
         for kind, whole in moments.items():
             if kind == "step":
-                kept[kind] = int(whole) if on_host else torch.as_tensor(float(whole))
+                kept[kind] = int(whole) if on_host else torch.tensor(float(whole), device=count_on)
             elif isinstance(whole, Tensor) and whole.numel() > 0:
                 piece = trained.part(whole.to(flat.dtype))
                 kept.setdefault(kind, torch.zeros_like(flat))[start : start + piece.numel()].copy_(piece)

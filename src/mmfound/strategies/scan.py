@@ -7,8 +7,7 @@ does nothing.
 
 import io
 import pickle
-import zipfile
-from collections.abc import Iterator
+import re
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,7 +16,9 @@ import torch
 from mmfound.errors import CheckpointError, ConfigError
 
 _DCP_METADATA = ".metadata"
-_PLAIN = ("latest", "latest_universal")  # text files of DeepSpeed
+_META = "meta.pt"
+_TEXTS = ("latest", "zero_to_fp32.py")  # beside DeepSpeed's files; never opened
+_SHARD = re.compile(r"__\d+_\d+\.distcp")
 _DTYPES = {f"torch {name}" for name, value in vars(torch).items() if isinstance(value, torch.dtype)}
 _STORAGES = {f"torch {name}" for name in dir(torch) if name.endswith("Storage")}
 ALLOWED = frozenset(
@@ -63,20 +64,28 @@ ALLOWED = frozenset(
 
 
 def scan_folder(folder: Path) -> None:
-    """Look through every file of a checkpoint folder.
+    """Look through every file of a checkpoint folder that anything opens; other files are refused.
 
     Raises:
         ConfigError: when one would call something that is not in `ALLOWED`, or is of a kind that cannot be looked
             through.
         CheckpointError: when one cannot be read.
     """
+    is_distributed = (folder / _DCP_METADATA).is_file()
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name not in _PLAIN and path.suffix not in (".py", ".json"):
-            scan_file(path)
+        name = str(path.relative_to(folder))
+        if path.is_symlink():
+            raise ConfigError(f"{path} is a link, which may lead to another file than the one looked at; copy it")
+        if path.is_dir() or (name in _TEXTS and not is_distributed):
+            continue
+        known = _SHARD.fullmatch(name) or name in (_DCP_METADATA, _META) if is_distributed else path.suffix == ".pt"
+        if not known:
+            raise ConfigError(f"{path} belongs to no checkpoint of FSDP2 or DeepSpeed; take it out")
+        scan_file(path)
 
 
 def scan_file(path: Path) -> None:
-    """Look through one file: what torch.save writes, several of those in a row, or a bare pickle.
+    """Look through one file: what torch.save writes, or the metadata or a shard of a distributed checkpoint.
 
     Raises:
         ConfigError, CheckpointError: as `scan_folder`.
@@ -84,27 +93,37 @@ def scan_file(path: Path) -> None:
     try:
         with open(path, "rb") as file:
             if path.name == _DCP_METADATA:
-                _scan_pickle(file, path)
-                return
-            for part in _archives(file, path):
-                _scan_archive(part, path)
-    except (OSError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError, ValueError, KeyError) as error:
+                _slices(file, path)
+            elif _SHARD.fullmatch(path.name):
+                for start, length in _slices_of(path):
+                    _scan_archive(_Slice(file, start, length), path)
+            else:
+                _scan_archive(file, path)
+    except ConfigError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a damaged or crafted file makes of its reader
         raise CheckpointError(f"checkpoint file {path} cannot be read: {error}; name another checkpoint") from error
 
 
-def _archives(file: BinaryIO, path: Path) -> Iterator[Any]:
-    """The whole file, or the slices that a distributed checkpoint's metadata names."""
-    if path.suffix != ".distcp":
-        yield file
-        return
-    index = path.with_name(_DCP_METADATA)
-    with open(index, "rb") as metadata:
-        _scan_pickle(metadata, index)
-        metadata.seek(0)
-        storage = pickle.load(metadata).storage_data  # only names in ALLOWED
-    for info in storage.values():
-        if info.relative_path == path.name:
-            yield _Slice(file, info.offset, info.length)
+def _slices_of(shard: Path) -> list[tuple[int, int]]:
+    index = shard.with_name(_DCP_METADATA)
+    with open(index, "rb") as file:
+        return [(start, length) for name, start, length in _slices(file, index) if name == shard.name]
+
+
+def _slices(file: Any, path: Path) -> list[tuple[str, int, int]]:
+    """Shard, start and length of everything in a distributed checkpoint, which are all that its reader opens."""
+    _scan_pickle(file, path)
+    file.seek(0)
+    found = []
+    for info in pickle.load(file).storage_data.values():  # of names in ALLOWED alone
+        place = info.relative_path, info.offset, info.length
+        if [type(part) for part in place] != [str, int, int] or not _SHARD.fullmatch(place[0]):
+            raise ConfigError(f"{path} names {place[0]!r} as a part, which could lead to any file; it was not opened")
+        if getattr(info, "transform_descriptors", None):
+            raise ConfigError(f"{path} names transforms, which could run code; it was not opened")
+        found.append(place)
+    return found
 
 
 class _Slice(io.RawIOBase):
@@ -135,14 +154,14 @@ class _Slice(io.RawIOBase):
 
 
 def _scan_archive(file: Any, path: Path) -> None:
+    """By torch's own reader: another one may find another file under the same name."""
     if file.read(4) != b"PK\x03\x04":
         raise ConfigError(f"{path} is no archive of torch.save, and what else it would run cannot be checked")
-    with zipfile.ZipFile(file) as archive:
-        names = archive.namelist()
-        pickles = [name for name in names if name.endswith(".pkl")]
-        if len(set(names)) < len(names) or [name.rpartition("/")[2] for name in pickles] != ["data.pkl"]:
-            raise ConfigError(f"{path} holds {pickles}, where torch.save writes one data.pkl; it may hide something")
-        _scan_pickle(io.BytesIO(archive.read(pickles[0])), path)
+    file.seek(0)
+    archive = torch._C.PyTorchFileReader(file)
+    if "constants.pkl" in archive.get_all_records():
+        raise ConfigError(f"{path} is an archive of TorchScript, whose code would be loaded; it was not opened")
+    _scan_pickle(io.BytesIO(archive.get_record("data.pkl")), path)
 
 
 def _scan_pickle(file: Any, path: Path) -> None:

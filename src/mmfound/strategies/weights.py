@@ -157,6 +157,8 @@ class Zero3Weight(Weight):
         self._refresh()
 
     def whole(self, piece: Tensor) -> Tensor:
+        if dist.get_backend() == "nccl":
+            piece = piece.cuda()  # of an average beside a master on the host
         pieces = [torch.empty_like(piece) for _ in range(dist.get_world_size())]
         dist.all_gather(pieces, piece.contiguous())
         return torch.cat(pieces)[: self.tensor.ds_numel].view(self.tensor.ds_shape)

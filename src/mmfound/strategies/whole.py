@@ -6,11 +6,13 @@ parameter, as torch's optimisers have them) beside loops, callbacks and the rest
 
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.checkpoint import FileSystemReader
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import _EmptyStateDictLoadPlanner
 from torch.distributed.checkpoint.state_dict_loader import _load_state_dict
 from torch.optim import Optimizer
@@ -24,6 +26,11 @@ from mmfound.strategies.scan import scan_folder
 def is_dcp(path: Path) -> bool:
     """Whether a checkpoint is a folder of PyTorch's distributed checkpoints, which FSDP2 writes."""
     return (path / ".metadata").is_file()
+
+
+def is_folder_checkpoint(path: Path) -> bool:
+    """Whether a folder is itself a checkpoint of several ranks."""
+    return is_dcp(path) or zero_files.is_zero(path)
 
 
 def whole_checkpoint(path: Path, trusted: bool = False) -> dict[str, Any]:
@@ -42,16 +49,31 @@ def whole_checkpoint(path: Path, trusted: bool = False) -> dict[str, Any]:
     if not trusted:
         scan_folder(path)
     try:
-        meta = torch.load(path / META, map_location="cpu", weights_only=not trusted, mmap=True)
+        meta = read_meta(path, trusted)
         if is_dcp(path):
             weights, optimizers = _dcp(path)
         elif zero_files.is_zero(path):
             weights, optimizers = zero_files.read(path, meta.pop(zero_files.GROUPS))
         else:
             raise ConfigError(f"{path} is a folder, but no checkpoint of FSDP2 or DeepSpeed; name another one")
-    except (OSError, KeyError, RuntimeError, EOFError) as error:
+    except (OSError, LookupError, RuntimeError, EOFError, TypeError, AttributeError, CheckpointException) as error:
         raise CheckpointError(f"checkpoint {path} cannot be read: {error}; name another one") from error
     return {**meta, "state_dict": weights, "optimizer_states": optimizers}
+
+
+def read_meta(folder: Path, trusted: bool = False) -> dict[str, Any]:
+    """What a folder holds beside weights and moments.
+
+    Raises:
+        ConfigError: when that is more than plain values.
+    """
+    try:
+        return torch.load(folder / META, map_location="cpu", weights_only=not trusted, mmap=True)
+    except UnpicklingError as error:
+        raise ConfigError(
+            f"checkpoint {folder} holds more than tensors and plain values, which could run code; where you trust it, "
+            "add --weights_only false"
+        ) from error
 
 
 def by_name(state: Mapping[str, Any], optimizer: Optimizer, module: nn.Module) -> dict[str, Any]:

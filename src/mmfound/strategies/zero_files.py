@@ -122,13 +122,11 @@ def _optimizer(
 ) -> dict[str, Any]:
     """As torch's own optimisers save it."""
     saved = file.get("base_optimizer_state") or file["optimizer_state_dict"]
-    steps = [value["step"] for value in saved["state"].values() if "step" in value]
+    steps = [float(value["step"]) for value in saved["state"].values() if "step" in value]
     numbers = {name: place for place, name in enumerate(name for group in groups for name in group["params"])}
-    state = {
-        numbers[name]: {"step": torch.tensor(float(max(steps))), **moments}  # a tensor each: they are counted in place
-        for name, moments in merged.items()
-        if steps
-    }
+    state = {numbers[name]: moments for name, moments in merged.items() if moments}
+    for moments in state.values() if steps else ():
+        moments["step"] = torch.tensor(max(steps))  # each its own: they are counted in place
     numbered = [{**group, "params": [numbers[name] for name in group["params"]]} for group in groups]
     return {"state": state, "param_groups": numbered}
 
