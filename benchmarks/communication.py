@@ -165,7 +165,12 @@ def _run_on_ranks(command: list[str], folder: Path, timeout_s: float) -> None:
     ranks = []
     with open(folder / "log", "w") as log:
         for rank in range(RANKS):
-            place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(RANKS)}
+            place = {
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+                "WORLD_SIZE": str(RANKS),
+                "LOCAL_WORLD_SIZE": str(RANKS),
+            }
             meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
             words = [sys.executable, "-W", "ignore", *command]
             environment = {**os.environ, **more, **place, **meeting}

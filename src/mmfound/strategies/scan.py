@@ -145,12 +145,12 @@ class _Slice(io.RawIOBase):
     def tell(self) -> int:
         return self._at
 
-    def read(self, size: int = -1, /) -> bytes:
+    def readinto(self, buffer: Any, /) -> int:
         left = max(0, self._length - self._at)
         self._file.seek(self._start + self._at)
-        found = self._file.read(left if size < 0 else min(size, left))
-        self._at += len(found)
-        return found
+        count = self._file.readinto(memoryview(buffer)[:left])
+        self._at += count
+        return count
 
 
 def _scan_archive(file: Any, path: Path) -> None:
