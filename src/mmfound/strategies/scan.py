@@ -9,7 +9,7 @@ import io
 import pickle
 import re
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 
@@ -129,7 +129,7 @@ def _slices(file: Any, path: Path) -> list[tuple[str, int, int]]:
 class _Slice(io.RawIOBase):
     """A part of a file as a file, of which only what is asked for is read."""
 
-    def __init__(self, file: BinaryIO, start: int, length: int) -> None:
+    def __init__(self, file: Any, start: int, length: int) -> None:
         self._file, self._start, self._length, self._at = file, start, length, 0
 
     def seekable(self) -> bool:
