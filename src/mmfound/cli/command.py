@@ -128,6 +128,8 @@ class Cli(LightningCLI):
         self.launched = ranks.launched(settings.trainer)
         self.run_folder = start.choose_folder(self.arguments, settings.run_dir)
         settings.run_dir = str(self.run_folder)
+        if not self.run_folder.exists():
+            folder.check_space(self.run_folder)
         if self._keeps_anything():
             self.at_exit.enter_context(self.signals.installed())
             if start.is_first_host():
