@@ -124,6 +124,9 @@ def test_links_and_strange_files_are_refused(here: Path):
     with pytest.raises(ConfigError, match="is a link"):
         scan_folder(here / "step")
     (here / "step" / "checkpoint").unlink()
+    for name in ("latest", "zero_to_fp32.py", "zero_to_torch.py"):
+        (here / "step" / name).write_text("DeepSpeed's")
+    scan_folder(here / "step")
     (here / "step" / "notes.bin").write_text("x")
     with pytest.raises(ConfigError, match="belongs to no checkpoint"):
         scan_folder(here / "step")

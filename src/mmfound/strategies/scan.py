@@ -17,7 +17,7 @@ from mmfound.errors import CheckpointError, ConfigError
 
 _DCP_METADATA = ".metadata"
 _META = "meta.pt"
-_TEXTS = ("latest", "zero_to_fp32.py")  # beside DeepSpeed's files; never opened
+_TEXTS = re.compile(r"latest|zero_to_\w+\.py")  # beside DeepSpeed's files; never opened
 _SHARD = re.compile(r"__\d+_\d+\.distcp")
 _DTYPES = {f"torch {name}" for name, value in vars(torch).items() if isinstance(value, torch.dtype)}
 _STORAGES = {f"torch {name}" for name in dir(torch) if name.endswith("Storage")}
@@ -76,7 +76,7 @@ def scan_folder(folder: Path) -> None:
         name = str(path.relative_to(folder))
         if path.is_symlink():
             raise ConfigError(f"{path} is a link, which may lead to another file than the one looked at; copy it")
-        if path.is_dir() or (name in _TEXTS and not is_distributed):
+        if path.is_dir() or (_TEXTS.fullmatch(name) and not is_distributed):
             continue
         known = _SHARD.fullmatch(name) or name in (_DCP_METADATA, _META) if is_distributed else path.suffix == ".pt"
         if not known:
