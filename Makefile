@@ -9,7 +9,7 @@ quickstart: $(VENV)/.core
 	$(BIN)/mmfound fit --config clip/quickstart
 
 test: lint
-	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -q -n 2 --dist loadgroup --durations=15
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -q -n 2 --dist loadfile --durations=15
 
 test-cluster: $(VENV)/.dev
 	tests/cluster/install.sh

@@ -3,20 +3,27 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
 
+SHARING = ("test_overlays", "test_going_on", "test_zero_files")  # the fixture `root` of tests/strategies
 torch.set_num_threads(1)
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Tests of one file, or of files that share costly runs, go to the same process of `make test`."""
-    for item in items:
-        shares = {"root", "stopped"} & set(getattr(item, "fixturenames", ()))
-        item.add_marker(pytest.mark.xdist_group("strategies" if shares else str(item.path)))
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::")[0]
+            return "strategies" if Path(file).stem in SHARING else file
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(autouse=True)
