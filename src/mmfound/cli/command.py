@@ -136,6 +136,8 @@ class Cli(LightningCLI):
                 self._own_folder()  # which makes room, where a full disk has cut a checkpoint off
         folder.check_space(self.run_folder)
         share = start.share() if self._keeps_anything() else durable.WHOLE  # a fit compares what its ranks have found
+        if self.chosen != "fit" and settings.ckpt_path is None and start.brings_weights(settings.model):
+            return
         self.checkpoint = start.choose_checkpoint(self.chosen, self.run_folder, settings.ckpt_path, self.command, share)
         if self.chosen == "fit" and self.checkpoint is not None:
             reached = start.reached(self.checkpoint, settings.trainer)
@@ -327,14 +329,13 @@ class Cli(LightningCLI):
 
     def after_predict(self) -> None:
         """Say where they are."""
-        say(f"{self.checkpoint}: predictions in {self.run_folder / 'predictions'}")
+        say(f"{self.checkpoint or self.run_folder}: predictions in {self.run_folder / 'predictions'}")
 
     @rank_zero_only
     def _scores(self) -> None:
         metrics = summary.numbers(self.trainer.callback_metrics)
-        say(f"{self.checkpoint}:\n{report.table(metrics)}")
-        assert self.checkpoint is not None
-        if self.checkpoint.parent == self.run_folder / saved.FOLDER:
+        say(f"{self.checkpoint or self.run_folder}:\n{report.table(metrics)}")
+        if self.checkpoint is None or self.checkpoint.parent == self.run_folder / saved.FOLDER:
             before = summary.read(self.run_folder)
             summary.write(self.run_folder, {**before, "metrics": {**before.get("metrics", {}), **metrics}})
 

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from jsonargparse.util import import_object
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from mmfound.cli.arguments import Arguments
@@ -55,6 +56,11 @@ def choose_checkpoint(
     if newest is not None:
         raise ConfigError(f"--ckpt_path none needs an empty run folder, and {newest} is there; name another --run_dir")
     return None
+
+
+def brings_weights(model: Any) -> bool:
+    """Whether the recipe's model needs no checkpoint to be evaluated, as its class says by `needs_checkpoint`."""
+    return getattr(import_object(model.class_path), "needs_checkpoint", True) is False
 
 
 def reached(checkpoint: Path, trainer: Any) -> tuple[str, int] | None:

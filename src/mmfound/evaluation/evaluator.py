@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from mmfound.data.source import Source
+from mmfound.evaluation.table import Table
 
 
 class Evaluator(ABC):
@@ -21,6 +22,7 @@ class Evaluator(ABC):
     def __init__(self, source: Source, *, name: str = "") -> None:
         self.source = source
         self.name = name
+        self.tables: list[Table] = []  # of the last `evaluate`, equal on all ranks
 
     def check(self, model: nn.Module, data: Any) -> None:  # noqa: B027 - some evaluators ask for nothing
         """Called before the first step, so that what `evaluate` would refuse is refused then.
