@@ -1,10 +1,10 @@
 """What a command starts from: its run folder and its weights."""
 
 import os
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from jsonargparse.util import import_object
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from mmfound.cli.arguments import Arguments
@@ -60,7 +60,8 @@ def choose_checkpoint(
 
 def brings_weights(model: Any) -> bool:
     """Whether the recipe's model needs no checkpoint to be evaluated, as its class says by `needs_checkpoint`."""
-    return getattr(import_object(model.class_path), "needs_checkpoint", True) is False
+    module, _, name = model.class_path.rpartition(".")
+    return getattr(getattr(import_module(module), name), "needs_checkpoint", True) is False
 
 
 def reached(checkpoint: Path, trainer: Any) -> tuple[str, int] | None:
