@@ -104,11 +104,11 @@ def write_shards(folder: Path, shards: int, samples: int, picture: Callable[[], 
     return str(folder / f"{{{0:05}..{shards - 1:05}}}.tar")
 
 
-def ours(urls: str, workers: int, start_method: str = "fork") -> Iterator[dict[str, Any]]:
+def ours(urls: str, workers: int, start_method: str = "fork", batch: int = BATCH) -> Iterator[dict[str, Any]]:
     """Endless uint8 batches."""
     data = ImageTextData(
         TarShards(urls),
-        BATCH,
+        batch,
         tokenizer=ClipBpe(),
         train_image=RandomResizedCrop(SIZE, scale=SCALE),
         workers=workers,
@@ -120,7 +120,7 @@ def ours(urls: str, workers: int, start_method: str = "fork") -> Iterator[dict[s
         yield from loader
 
 
-def open_clips(urls: str, workers: int) -> Iterator[Any]:
+def open_clips(urls: str, workers: int, batch: int = BATCH) -> Iterator[Any]:
     """Endless normalised float32 batches of its own `get_wds_dataset`."""
     from open_clip import get_tokenizer
     from open_clip.transform import AugmentationCfg, image_transform
@@ -132,7 +132,7 @@ def open_clips(urls: str, workers: int) -> Iterator[Any]:
         train_data_upsampling_factors=None,
         dataset_resampled=True,
         seed=0,
-        batch_size=BATCH,
+        batch_size=batch,
         world_size=1,
         workers=workers,
     )

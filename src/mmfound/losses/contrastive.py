@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from mmfound.distributed import gather_batch, rank
 
-_TILE_ELEMENTS = 2**26  # 256 MiB of float32; a batch of 8192 on one process is not cut
+_TILE_ELEMENTS = 2**23  # 32 MiB of float32; a batch of 2048 on one process is not cut
 
 
 def clip_loss(
@@ -34,7 +34,7 @@ def clip_loss(
         logit_scale: factor on the similarities, of one element (not its logarithm).
         group_B: int64; pairs of equal value are positives of one another, each picture's (text's) target being uniform
             over their texts (pictures). Without it a pair has one positive, itself.
-        tile: pictures whose similarities to all texts are held at a time; by default as many as fit 2**26 elements.
+        tile: pictures whose similarities to all texts are held at a time; by default as many as fit 2**23 elements.
 
     Returns:
         Scalar, the mean over this rank's pairs and both directions; log(G) when all embeddings are equal.

@@ -9,11 +9,13 @@ from typing import Any
 
 import timm
 import torch
+from timm.layers.activations import QuickGELU
 from torch import Tensor, nn
 
 from mmfound.errors import ConfigError
 from mmfound.models.openai_weights import has_attention_pool, initialize_like_openai
 from mmfound.nn.pixels import CLIP_MEAN, CLIP_STD, NormalizePixels
+from mmfound.nn.transformer import QuickGelu
 
 
 class TimmTower(nn.Module):
@@ -63,6 +65,7 @@ class TimmTower(nn.Module):
         if not has_attention_pool(self.model):
             self.model.get_classifier().register_parameter("bias", None)
         initialize_like_openai(self.model)
+        _use_our_activation(self.model)
         self.width: int = self.model.num_features
         self._memory_format = torch.contiguous_format if _is_vit(self.model) else torch.channels_last
         self.model.to(memory_format=self._memory_format)
@@ -82,6 +85,14 @@ class TimmTower(nn.Module):
     def _pixels(self, image: Tensor) -> Tensor:
         dtype = next(self.model.parameters()).dtype
         return self.pixels(image).to(dtype, memory_format=self._memory_format)
+
+
+def _use_our_activation(model: nn.Module) -> None:
+    """Swap timm's QuickGELU for ours, which is faster and keeps less for the backward pass."""
+    for module in model.modules():
+        for name, part in module.named_children():
+            if isinstance(part, QuickGELU):
+                setattr(module, name, QuickGelu())
 
 
 def _is_vit(model: nn.Module) -> bool:
