@@ -9,7 +9,7 @@ import pytest
 from mmfound.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # Not commands of ours, or run elsewhere: `make` is what calls these tests, tests/test_wheel.py builds and installs,
 # tests/cluster submits the job files, tests/resume calls torchrun.
 ELSEWHERE = (
