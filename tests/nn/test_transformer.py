@@ -36,6 +36,12 @@ def test_width_must_be_a_multiple_of_heads():
 def test_quick_gelu_is_x_times_sigmoid():
     x = torch.tensor([-1.0, 0.0, 2.0])
     torch.testing.assert_close(QuickGelu()(x), torch.tensor([-0.1542, 0.0, 1.9357]), rtol=0, atol=1e-4)
+    x = torch.linspace(-8, 8, 101, dtype=torch.float64).requires_grad_()
+    expected = x * torch.sigmoid(1.702 * x)
+    weight = torch.randn(101, dtype=torch.float64)
+    found = QuickGelu()(x)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(y, x, weight)[0] for y in (found, expected)))
 
 
 def test_pixels_are_normalised_in_float32_even_in_a_bfloat16_network():
