@@ -63,12 +63,12 @@ def transformers_clip(vision: dict[str, Any], activation: str = "quick_gelu", **
     return model
 
 
-def transformers_siglip(image_size: int = 64, patch_size: int = 16) -> Any:
+def transformers_siglip(image_size: int = 64, patch_size: int = 16, vocab_size: int = VOCABULARY) -> Any:
     """transformers' SiglipModel, with MLPs that are not four times as wide, as SO400M's."""
     import transformers
 
     shared = {"hidden_size": 128, "intermediate_size": 300, "num_hidden_layers": 3, "num_attention_heads": 4}
-    text = {**shared, "vocab_size": VOCABULARY, "max_position_embeddings": CONTEXT, "pad_token_id": 1}
+    text = {**shared, "vocab_size": vocab_size, "max_position_embeddings": CONTEXT, "pad_token_id": 1}
     text |= {"bos_token_id": 2, "eos_token_id": 1}
     vision = {**shared, "image_size": image_size, "patch_size": patch_size}
     model = transformers.SiglipModel(transformers.SiglipConfig(text_config=text, vision_config=vision)).eval()

@@ -11,11 +11,13 @@ import torch.nn.functional as F
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
-from mmfound.errors import ConfigError
+from mmfound.errors import ConfigError, DataError
 from mmfound.interop import files as found
 from mmfound.interop.architecture import Architecture
-from mmfound.interop.facts import Said, facts_of
+from mmfound.interop.facts import Facts, Said, facts_of
 from mmfound.interop.layouts import to_ours
+from mmfound.interop.structure import Vit, activation_of, image_structure
+from mmfound.models import DualEncoder
 
 is_foreign = found.is_foreign
 _OPENAI = {"input_resolution", "context_length", "vocab_size"}  # only in OpenAI's own files
@@ -39,6 +41,46 @@ def read(path: Path, said: Said) -> tuple[dict[str, Any], dict[str, Tensor]]:
         ConfigError, DataError: as `describe`.
     """
     return _described(path, said, values=True)
+
+
+def is_known(path: Path) -> bool:
+    """Whether the weights of a path have names of a library that is read here; False where they cannot be read."""
+    try:
+        files = found.find(path)
+        to_ours(found.shapes(found.read(files)), _vision(files), path)
+    except (ConfigError, DataError):
+        return False
+    return True
+
+
+def weights_for(module: nn.Module, path: Path) -> dict[str, Tensor]:
+    """Weights for a module of a recipe, positions resized to its own.
+
+    Raises:
+        ConfigError: when the recipe's activations are known to be others than the weights'.
+    """
+    files = found.find(path)
+    tensors = found.read(files)
+    state = to_ours(tensors, _vision(files), path)
+    facts = facts_of(files, _is_openai(tensors), _is_siglip(state))
+    if isinstance(module, DualEncoder):
+        _check_activations(module, facts, path)
+    return fit_positions(state, module, Said(image_size=1))  # as the recipe's image tower has them
+
+
+def _check_activations(module: DualEncoder, facts: Facts, path: Path) -> None:
+    image, text = image_structure(module.image_tower), getattr(module.text_tower, "blocks", None)
+    built = {
+        "image_activation": image.activation if isinstance(image, Vit) else None,
+        "text_activation": activation_of(text[0].mlp.activation) if text else None,
+    }
+    for name, mine in built.items():
+        theirs = getattr(facts, name)
+        if mine is not None and theirs is not None and mine != theirs:
+            raise ConfigError(
+                f"init_from: {path} was trained with activation {theirs}, and the recipe's tower has {mine}; change "
+                "the recipe's"
+            )
 
 
 def fingerprint(path: Path) -> str:
@@ -71,10 +113,8 @@ def fit_positions(state: Mapping[str, Tensor], module: nn.Module, said: Said) ->
 def _described(path: Path, said: Said, *, values: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
     files = found.find(path)
     tensors = found.read(files)
-    vision = files.open_clip.get("model_cfg", files.open_clip).get("vision_cfg", {})
-    state = to_ours(tensors if values else found.shapes(tensors), vision, path)
-    openai = tensors.keys() >= _OPENAI
-    facts = facts_of(files, openai, "image_tower.model.attn_pool.latent" in state)
+    state = to_ours(tensors if values else found.shapes(tensors), _vision(files), path)
+    facts = facts_of(files, _is_openai(tensors), _is_siglip(state))
     architecture = Architecture(state, facts, said, path)
     config = architecture.describe()
     config["image"] = {
@@ -85,6 +125,18 @@ def _described(path: Path, said: Said, *, values: bool) -> tuple[dict[str, Any],
         "interpolation": facts.interpolation,
     }
     return config, state
+
+
+def _vision(files: found.Files) -> Mapping[str, Any]:
+    return files.open_clip.get("model_cfg", files.open_clip).get("vision_cfg", {})
+
+
+def _is_openai(tensors: Mapping[str, Tensor]) -> bool:
+    return tensors.keys() >= _OPENAI
+
+
+def _is_siglip(state: Mapping[str, Tensor]) -> bool:
+    return "image_tower.model.attn_pool.latent" in state
 
 
 def _image_positions(positions: Tensor, shape: torch.Size) -> Tensor:

@@ -58,6 +58,10 @@ class FileTokenizer(Tokenizer):
         """Text of some ids, without special tokens."""
         return self._built().decode([int(i) for i in ids]).strip()
 
+    def token(self, number: int) -> str | None:
+        """The token of an id."""
+        return self._built().id_to_token(number)
+
     def save(self, folder: Path) -> None:
         """Write `folder/tokenizer.json`, as ours."""
         write_saved(

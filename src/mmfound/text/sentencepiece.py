@@ -13,7 +13,7 @@ from typing import Any
 from mmfound.errors import ConfigError
 
 _PIECES, _TRAINER, _NORMALIZER = 1, 2, 3  # of ModelProto
-_NORMAL, _UNKNOWN, _USER_DEFINED = 1, 2, 4  # SentencePiece.Type
+_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = range(1, 5)  # SentencePiece.Type
 _UNIGRAM = 1  # TrainerSpec.ModelType
 _SPACE = "\u2581"
 
@@ -40,7 +40,7 @@ def _described(data: bytes, path: Path) -> dict[str, Any]:
     names = [name for name, _, _ in pieces]
     unknown = next(place for place, (_, _, kind) in enumerate(pieces) if kind == _UNKNOWN)
     end = names.index("</s>")
-    special = [place for place, (_, _, kind) in enumerate(pieces) if kind not in (_NORMAL, 6)]
+    special = [place for place, (_, _, kind) in enumerate(pieces) if kind in (_CONTROL, _USER_DEFINED)]
     charsmap = normalizer.get(2, b"")
     mapped = [{"type": "Precompiled", "precompiled_charsmap": base64.b64encode(charsmap).decode()}] if charsmap else []
     steps: list[dict[str, Any]] = [
