@@ -11,6 +11,7 @@ from mmfound.errors import ConfigError
 
 PLUGINS = "mmfound.plugins"
 PRETRAINED = "mmfound.weights.pretrained"
+SAID = ("activation", "image_heads", "text_heads", "image_size", "context", "override")  # of `pretrained`
 _TRUSTED = ("mmfound", "timm", "torch.nn")
 _DATA_CLASSES = ("mmfound.diffusion",)  # the other objects that networks are made with
 _FUNCTIONS = ("timm.create_model",)
@@ -34,12 +35,13 @@ def build(config: Config, user: str, *, trust: bool = False) -> Any:
     return _built(config, user, lambda path: _find(path, user, trust), trust)
 
 
-def expand(config: Config, describe: Callable[[str], Config]) -> dict[str, Any]:
+def expand(config: Config, describe: Callable[..., Config]) -> dict[str, Any]:
     """The description with each `pretrained` in it replaced by that of the module it loads."""
     arguments = config.get("init_args") or {}
     if config.get("class_path") == PRETRAINED:
         folder = str(arguments["folder"])
-        inner = part_of(describe(folder), arguments.get("part"), folder)
+        said = {name: arguments[name] for name in SAID if arguments.get(name)}
+        inner = part_of(describe(folder, **said), arguments.get("part"), folder)
         return {"class_path": inner["class_path"], "init_args": inner.get("init_args") or {}}
     return {"class_path": config["class_path"], "init_args": _expanded(arguments, describe)}
 
@@ -63,7 +65,7 @@ def _is_description(value: Any) -> bool:
     return isinstance(value, Mapping) and isinstance(value.get("class_path"), str)
 
 
-def _expanded(value: Any, describe: Callable[[str], Config]) -> Any:
+def _expanded(value: Any, describe: Callable[..., Config]) -> Any:
     if _is_description(value):
         return expand(value, describe)
     if isinstance(value, Mapping):

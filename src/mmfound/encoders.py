@@ -1,15 +1,19 @@
 """Dual encoders as somebody else left them: the networks, their tokenizer and how they take pictures."""
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
 from mmfound import weights as exports
 from mmfound.data.transforms import CenterCrop, Resize
 from mmfound.errors import ConfigError
+from mmfound.interop import foreign
+from mmfound.interop.files import find
+from mmfound.interop.tokenizers import tokenizer_of as foreign_tokenizer
 from mmfound.models import DualEncoder
 from mmfound.text.loading import load_tokenizer
 from mmfound.text.saved import FILE
@@ -23,14 +27,17 @@ class Picture:
     Args:
         size: side in pixels.
         fit: "crop" resizes the shorter edge and takes the central square, "squash" squeezes the whole into the square.
+        interpolation: of the resizing.
     """
 
     size: int
     fit: Literal["crop", "squash"] = "crop"
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
 
     def transform(self) -> nn.Module:
         """From uint8 [3, H, W] to uint8 [3, size, size]."""
-        return CenterCrop(self.size) if self.fit == "crop" else Resize(self.size)
+        kind = CenterCrop if self.fit == "crop" else Resize
+        return kind(self.size, self.interpolation)
 
 
 @dataclass(frozen=True)
@@ -50,48 +57,62 @@ class LoadedEncoder:
     fingerprint: str
 
 
-def load_encoder(weights: Path | str) -> LoadedEncoder:
+def load_encoder(weights: Path | str, **said: Any) -> LoadedEncoder:
     """A dual encoder with all that belongs to it.
 
     Args:
-        weights: an export of ours.
+        weights: an export of ours; or weights of OpenAI's, open_clip's or transformers' CLIP or SigLIP, a file or a
+            folder.
+        said: what such weights do not say: the last arguments of `mmfound.weights.pretrained`.
 
     Raises:
-        ConfigError: when there is none, or it is no dual encoder.
+        ConfigError: when there is none, it is no dual encoder, or something has to be said.
         DataError: when its weights are damaged.
     """
-    encoder = exports.pretrained(weights)
+    encoder = exports.pretrained(weights, **said)
     if not isinstance(encoder, DualEncoder):
         raise ConfigError(f"{weights} holds a {type(encoder).__name__}, not a DualEncoder; name one that embeds both.")
-    folder = Path(weights)
-    tokenizer = load_tokenizer(folder) if (folder / FILE).is_file() else None
-    return LoadedEncoder(encoder, tokenizer, picture_of(folder), fingerprint(folder / exports.WEIGHTS))
+    path = Path(weights)
+    digest = foreign.fingerprint(path) if foreign.is_foreign(path) else fingerprint(path / exports.WEIGHTS)
+    return LoadedEncoder(encoder, _tokenizer_if_any(path, said), picture_of(path, **said), digest)
 
 
-def tokenizer_of(weights: Path | str) -> Tokenizer:
-    """The tokenizer that belongs to weights, read without them.
+def _tokenizer_if_any(path: Path, said: dict[str, Any]) -> Tokenizer | None:
+    if not foreign.is_foreign(path):
+        return load_tokenizer(path) if (path / FILE).is_file() else None
+    with suppress(ConfigError):
+        return tokenizer_of(path, **said)
+    return None
+
+
+def tokenizer_of(weights: Path | str, **said: Any) -> Tokenizer:
+    """The tokenizer that belongs to weights, read without them; `said` as in `load_encoder`.
 
     Raises:
         ConfigError: when none came along.
     """
-    return load_tokenizer(Path(weights))
+    path = Path(weights)
+    if foreign.is_foreign(path):
+        described = exports.describe(path, **said)
+        return foreign_tokenizer(find(path), described["init_args"]["text_tower"]["init_args"])
+    return load_tokenizer(path)
 
 
-def picture_of(weights: Path | str) -> Picture:
-    """How the network of these weights takes pictures, read without them.
+def picture_of(weights: Path | str, **said: Any) -> Picture:
+    """How the network of these weights takes pictures, read without them; `said` as in `load_encoder`.
 
     Raises:
         ConfigError: when that is not known.
     """
-    image = exports.describe(weights).get("image") or {}
+    image = exports.describe(weights, **said).get("image") or {}
     if "size" not in image:
         raise ConfigError(f"{weights}/{exports.CONFIG} does not say the size of its pictures; export it again.")
-    return Picture(int(image["size"]), image.get("fit", "crop"))
+    return Picture(int(image["size"]), image.get("fit", "crop"), image.get("interpolation", "bicubic"))
 
 
-def image_transform_of(weights: Path | str) -> nn.Module:
+def image_transform_of(weights: Path | str, **said: Any) -> nn.Module:
     """`picture_of(weights).transform()`, for a recipe's `data.init_args.eval_image`."""
-    return picture_of(weights).transform()
+    return picture_of(weights, **said).transform()
 
 
 def fingerprint(path: Path) -> str:

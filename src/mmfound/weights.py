@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import MethodType
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 import yaml
@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mmfound.building import build, expand, part_of
+from mmfound.building import SAID, build, expand, part_of
 from mmfound.errors import ConfigError, DataError, DiskFullError
 from mmfound.files import sync
 
@@ -81,38 +81,73 @@ def export(
         shutil.rmtree(old, ignore_errors=True)
 
 
-def pretrained(folder: Path | str, part: str | None = None, frozen: bool = True, trust: bool = False) -> nn.Module:
-    """Rebuild an exported module, or one part of it, on the CPU.
+def pretrained(
+    folder: Path | str,
+    part: str | None = None,
+    frozen: bool = True,
+    trust: bool = False,
+    *,
+    activation: Literal["quick_gelu", "gelu", "gelu_tanh"] | None = None,
+    image_heads: int | None = None,
+    text_heads: int | None = None,
+    image_size: int | None = None,
+    context: int | None = None,
+    override: bool = False,
+) -> nn.Module:
+    """Rebuild an exported module, or one part of it, on the CPU; or a dual encoder that another library has written.
 
     Args:
-        folder: the export.
+        folder: an export; or weights of OpenAI's, open_clip's or transformers' CLIP or SigLIP, a file or a folder.
         part: dotted name of a submodule, such as `image_tower`; only that is built and read.
         frozen: without gradients, and in eval mode whatever the trainer calls.
         trust: allow classes from outside mmfound, torch.nn, timm and installed plug-ins, which can run any code.
+        activation: of both towers, where the weights come without a configuration that says it.
+        image_heads: attention heads of the image tower, likewise.
+        text_heads: of the text tower, likewise.
+        image_size: side in pixels of the pictures to take; the image tower's positions are resized to it.
+        context: most tokens of a text; the text tower's positions are cut or stretched to it.
+        override: let activation and heads win over the weights' own configuration.
+
+    The last six are for other libraries' weights alone.
 
     Raises:
-        ConfigError: when there is no such export or part, or its classes are refused or do not fit.
+        ConfigError: when there is no such export or part, its classes are refused or do not fit, or weights do not
+            say something that has to be said.
         DataError: when its weights are damaged.
     """
     folder = Path(folder)
-    config = describe(folder)
-    user = str(folder / CONFIG)
-    module = build(part_of(config, part, user), user, trust=trust)
-    if not isinstance(module, nn.Module):
-        raise ConfigError(f"{user} describes a {type(module).__name__}, which is no module; export one.")
-    _load(module, _read(folder, f"{part}." if part else ""), user)
+    said = {
+        "activation": activation,
+        "image_heads": image_heads,
+        "text_heads": text_heads,
+        "image_size": image_size,
+        "context": context,
+        "override": override,
+    }
+    if _is_foreign(folder):
+        module = _foreign(folder, part, said)
+    else:
+        _refuse(said, folder)
+        module = _exported_module(folder, part, trust)
     if frozen:
         module.eval().requires_grad_(False)
         module.train = MethodType(_stay, module)  # pyright: ignore[reportAttributeAccessIssue]
     return module
 
 
-def describe(folder: Path | str) -> dict[str, Any]:
+def describe(folder: Path | str, **said: Any) -> dict[str, Any]:
     """What `module.yaml` of an export says: class_path, init_args and, where known, image.
+
+    Of other libraries' weights it is inferred; `said` are the last arguments of `pretrained` then.
 
     Raises:
         ConfigError: when there is none, or it is not readable.
     """
+    if _is_foreign(Path(folder)):
+        from mmfound.interop import foreign
+        from mmfound.interop.facts import Said
+
+        return foreign.describe(Path(folder), Said(**said))
     path = Path(folder) / CONFIG
     if not path.is_file():
         raise ConfigError(
@@ -135,6 +170,50 @@ def tensors(folder: Path | str) -> dict[str, Tensor]:
         DataError: when they are damaged.
     """
     return _read(Path(folder), "")
+
+
+def _is_foreign(path: Path) -> bool:
+    from mmfound.interop.files import is_foreign  # only where weights are loaded: it imports timm
+
+    return is_foreign(path)
+
+
+def _foreign(path: Path, part: str | None, said: Mapping[str, Any]) -> nn.Module:
+    from mmfound.interop import foreign
+    from mmfound.interop.facts import Said
+
+    config, state = foreign.read(path, Said(**said))
+    whole = build(config, str(path))
+    problem = load(whole, foreign.fit_positions(state, whole, Said(**said)))
+    if problem is not None:
+        raise ConfigError(f"{path} was taken for {_outline(config)} and does not fit it: {problem}.")
+    part_of(config, part, str(path))
+    return whole if part is None else whole.get_submodule(part)
+
+
+def _outline(config: Mapping[str, Any]) -> str:
+    """The classes and sizes of two towers, for errors."""
+    towers = (config["init_args"][name] for name in ("image_tower", "text_tower"))
+    return " with ".join(
+        f"{tower['class_path'].rpartition('.')[2]}({', '.join(f'{k}={v}' for k, v in tower['init_args'].items())})"
+        for tower in towers
+    )
+
+
+def _refuse(said: Mapping[str, Any], folder: Path) -> None:
+    given = [name for name in SAID if said.get(name)]
+    if given:
+        raise ConfigError(f"{given[0]} is for weights of other libraries; {folder} is an export, which says it itself.")
+
+
+def _exported_module(folder: Path, part: str | None, trust: bool) -> nn.Module:
+    config = describe(folder)
+    user = str(folder / CONFIG)
+    module = build(part_of(config, part, user), user, trust=trust)
+    if not isinstance(module, nn.Module):
+        raise ConfigError(f"{user} describes a {type(module).__name__}, which is no module; export one.")
+    _load(module, _read(folder, f"{part}." if part else ""), user)
+    return module
 
 
 def _stay(self: nn.Module, mode: bool = True) -> nn.Module:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mmfound.cli import main
+from tests.interop.references import SIZES, transformers_clip
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -68,6 +69,10 @@ def test_documented_command_works(command: str, tmp_path: Path, monkeypatch: pyt
         arguments[1] = run
         if "--export" in arguments:
             arguments[arguments.index("--export") + 1] = str(tmp_path / "export")
+    if arguments[0] == "export":
+        transformers_clip(SIZES["ViT-B-32"]).save_pretrained(tmp_path / "weights")
+        arguments[1] = str(tmp_path / "weights")
+        arguments[arguments.index("--to") + 1] = str(tmp_path / "exported")
     if "--out" in arguments:
         arguments[arguments.index("--out") + 1] = str(tmp_path / "out.png")
     assert main(arguments) == 0

@@ -28,6 +28,7 @@ run a recipe (--config RECIPE.yaml or a short name; --help lists its options):
 
 turn one thing into another:
   convert    one file, or an export, from a checkpoint that several ranks have written
+  export     weights of ours or another library's, in our format or for OpenAI's CLIP, open_clip or Hugging Face
 
 look around:
   recipes    list the recipes, or `recipes show NAME`
@@ -102,6 +103,12 @@ def _convert(argv: list[str]) -> int:
     return main(argv)
 
 
+def _export(argv: list[str]) -> int:
+    from mmfound.cli.export import main
+
+    return main(argv)
+
+
 def _training(subcommand: str) -> Callable[[list[str]], int]:
     def run(argv: list[str]) -> int:
         # OpenMP threads that spin between operations cost a sixth of the CPU time for nothing, and on a shared machine
@@ -119,6 +126,7 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "recipes": _recipes,
     "plugins": _plugins,
     "convert": _convert,
+    "export": _export,
     "data": _data,
     "doctor": _doctor,
 }

@@ -6,10 +6,13 @@ for every sample. Shape letters: H W image size.
 """
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Interpolation = Literal["bicubic", "bilinear"]
 
 
 class Resize(nn.Module):
@@ -17,15 +20,17 @@ class Resize(nn.Module):
 
     Args:
         size: side of the result in pixels.
+        interpolation: of the resizing.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, interpolation: Interpolation = "bicubic") -> None:
         super().__init__()
         self.size = size
+        self.interpolation: Interpolation = interpolation
 
     def forward(self, image: Tensor) -> Tensor:
         """[3, H, W] -> [3, size, size], uint8."""
-        return _resize(image, self.size, self.size)
+        return _resize(image, self.size, self.size, self.interpolation)
 
 
 class CenterCrop(nn.Module):
@@ -33,17 +38,19 @@ class CenterCrop(nn.Module):
 
     Args:
         size: side of the result in pixels.
+        interpolation: of the resizing.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, interpolation: Interpolation = "bicubic") -> None:
         super().__init__()
         self.size = size
+        self.interpolation: Interpolation = interpolation
 
     def forward(self, image: Tensor) -> Tensor:
         """[3, H, W] -> [3, size, size], uint8."""
         height, width = image.shape[-2:]
         shorter = min(height, width)
-        image = _resize(image, self.size * height // shorter, self.size * width // shorter)
+        image = _resize(image, self.size * height // shorter, self.size * width // shorter, self.interpolation)
         top = round((image.shape[-2] - self.size) / 2)
         left = round((image.shape[-1] - self.size) / 2)
         return image[:, top : top + self.size, left : left + self.size]
@@ -119,9 +126,9 @@ def _corner(spare_rows: int, spare_columns: int, top_draw: float, left_draw: flo
     return int(top_draw * (spare_rows + 1)), int(left_draw * (spare_columns + 1))
 
 
-def _resize(image: Tensor, height: int, width: int) -> Tensor:
+def _resize(image: Tensor, height: int, width: int, interpolation: Interpolation = "bicubic") -> Tensor:
     if image.shape[-2:] == (height, width):
         return image
     # Contiguous [H, W, 3] memory runs the vectorised kernel; a cropped view takes twice as long.
     image = image[None].contiguous(memory_format=torch.channels_last)
-    return F.interpolate(image, size=(height, width), mode="bicubic", antialias=True)[0]
+    return F.interpolate(image, size=(height, width), mode=interpolation, antialias=True)[0]

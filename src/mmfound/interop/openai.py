@@ -41,7 +41,7 @@ def from_openai(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for key, value in weights.items():
         if key in _NOT_WEIGHTS:
             continue
-        if key == "logit_scale":
+        if key in ("logit_scale", "logit_bias"):
             renamed[key] = value.reshape(1)
         elif key.startswith("visual."):
             name = key.removeprefix("visual.")

@@ -60,7 +60,7 @@ def _name(key: str) -> str:
 
 
 def _shape(key: str, value: Tensor) -> Tensor:
-    if key == "logit_scale":
+    if key in ("logit_scale", "logit_bias"):
         return value.reshape(1)
     if key == "text_projection.weight":
         return value.T

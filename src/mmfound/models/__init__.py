@@ -1,9 +1,11 @@
 """Whole networks."""
 
 from mmfound.models.cbow import Cbow
+from mmfound.models.clip_resnet import ClipResNet
 from mmfound.models.conv_tower import ConvTower
 from mmfound.models.dual_encoder import DualEncoder
+from mmfound.models.siglip_text import SiglipText
 from mmfound.models.text_transformer import TextTransformer
 from mmfound.models.timm_tower import TimmTower
 
-__all__ = ["Cbow", "ConvTower", "DualEncoder", "TextTransformer", "TimmTower"]
+__all__ = ["Cbow", "ClipResNet", "ConvTower", "DualEncoder", "SiglipText", "TextTransformer", "TimmTower"]

@@ -26,7 +26,7 @@ class TimmTower(nn.Module):
 
     Args:
         name: timm's name of the architecture, such as `vit_base_patch32_clip_quickgelu_224` or `resnet50_clip`.
-        embed_dim: E.
+        embed_dim: E; null where the pooled features are the embedding, as in SigLIP.
         image_size: side of the images in pixels; the architecture's own where not given. Models that take any size
             ignore it.
         mean: of each channel, for images in [0, 1].
@@ -42,7 +42,7 @@ class TimmTower(nn.Module):
     def __init__(
         self,
         name: str,
-        embed_dim: int,
+        embed_dim: int | None,
         *,
         image_size: int | None = None,
         mean: Sequence[float] = CLIP_MEAN,
@@ -61,8 +61,8 @@ class TimmTower(nn.Module):
             arguments["drop_path_rate"] = drop_path
         if patch_drop:
             arguments["patch_drop_rate"] = patch_drop
-        self.model: Any = timm.create_model(name, num_classes=embed_dim, **arguments)
-        if not has_attention_pool(self.model):
+        self.model: Any = timm.create_model(name, num_classes=embed_dim or 0, **arguments)
+        if embed_dim is not None and not has_attention_pool(self.model):
             self.model.get_classifier().register_parameter("bias", None)
         initialize_like_openai(self.model)
         _use_our_activation(self.model)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmfound.nn.attention import SelfAttention
 
-Activation = Literal["quick_gelu", "gelu"]
+Activation = Literal["quick_gelu", "gelu", "gelu_tanh"]
 
 
 class QuickGelu(nn.Module):
@@ -25,18 +25,21 @@ class QuickGelu(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two linear layers, four times as wide between them.
+    """Two linear layers, wider between them.
 
     Args:
         width: D.
-        activation: between the layers; "gelu" is the exact one.
+        activation: between the layers; "gelu" is the exact one, "gelu_tanh" its approximation.
+        mlp_width: between the layers; four times `width` where not given.
     """
 
-    def __init__(self, width: int, activation: Activation) -> None:
+    def __init__(self, width: int, activation: Activation, mlp_width: int | None = None) -> None:
         super().__init__()
-        self.c_fc = nn.Linear(width, 4 * width)
-        self.activation = QuickGelu() if activation == "quick_gelu" else nn.GELU()
-        self.c_proj = nn.Linear(4 * width, width)
+        mlp_width = mlp_width or 4 * width
+        self.c_fc = nn.Linear(width, mlp_width)
+        gelu = nn.GELU(approximate="tanh" if activation == "gelu_tanh" else "none")
+        self.activation = QuickGelu() if activation == "quick_gelu" else gelu
+        self.c_proj = nn.Linear(mlp_width, width)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         return self.c_proj(self.activation(self.c_fc(x_BLD)))
@@ -49,14 +52,24 @@ class Block(nn.Module):
         width: D, a multiple of `heads`.
         heads: number of attention heads.
         activation: of the MLP.
+        mlp_width: of the MLP; four times `width` where not given.
+        eps: of the normalisations.
     """
 
-    def __init__(self, width: int, heads: int, activation: Activation = "quick_gelu") -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        activation: Activation = "quick_gelu",
+        *,
+        mlp_width: int | None = None,
+        eps: float = 1e-5,
+    ) -> None:
         super().__init__()
-        self.ln_1 = nn.LayerNorm(width)
+        self.ln_1 = nn.LayerNorm(width, eps)
         self.attn = SelfAttention(width, heads)
-        self.ln_2 = nn.LayerNorm(width)
-        self.mlp = Mlp(width, activation)
+        self.ln_2 = nn.LayerNorm(width, eps)
+        self.mlp = Mlp(width, activation, mlp_width)
 
     def forward(self, x_BLD: Tensor, mask: Tensor | None = None, *, causal: bool = False) -> Tensor:
         """[B, L, D] to the same shape; `mask` and `causal` as in `SelfAttention`."""

@@ -8,18 +8,19 @@ from mmfound import weights
 from mmfound.callbacks.ema import average_in
 from mmfound.callbacks.export_weights import exported_name
 from mmfound.errors import ConfigError
+from mmfound.interop import foreign
 from mmfound.runs import saved
 from mmfound.runs.checkpoint_io import DurableIO
 from mmfound.strategies.whole import is_folder_checkpoint
 
 
 def load_initial(task: nn.Module, path: Path) -> None:
-    """Load the weights of a run folder, a checkpoint or an export into a task; nothing else of it.
+    """Load the weights of a run folder, a checkpoint, an export or another library into a task; nothing else of it.
 
     Args:
         task: of which every weight must be there, in its shape.
         path: a run folder (its newest good checkpoint), a checkpoint (its average, where it has one to evaluate
-            with), or an export.
+            with), an export, or weights of another library's CLIP or SigLIP for a `DualEncoder`.
 
     Raises:
         ConfigError: when there is no such thing, or it does not fit.
@@ -29,6 +30,9 @@ def load_initial(task: nn.Module, path: Path) -> None:
         raise ConfigError(f"init_from: there is no {path}; it takes a run folder, a checkpoint, or an export")
     if (path / weights.CONFIG).is_file():
         module, found = getattr(task, exported_name(task)), weights.tensors(path)
+    elif foreign.is_foreign(path) and foreign.is_known(path):
+        module = getattr(task, exported_name(task))
+        found = foreign.weights_for(module, path)
     else:
         module, found = task, _of_checkpoint(path)
     problem = weights.load(module, found)

@@ -134,10 +134,14 @@ def _vocabulary_file(vocabulary: Path | None) -> Path:
     return Path(vocabulary).resolve()  # workers may start elsewhere
 
 
-def _build(merges: list[tuple[str, str]]) -> Bpe:
+def vocabulary(merges: list[tuple[str, str]]) -> list[str]:
+    """The symbols in the order of their ids, without start and end."""
     symbols = _byte_symbols()
-    names = symbols + [f"{symbol}</w>" for symbol in symbols] + [first + second for first, second in merges]
-    vocab = {name: number for number, name in enumerate(names)}
+    return symbols + [f"{symbol}</w>" for symbol in symbols] + [first + second for first, second in merges]
+
+
+def _build(merges: list[tuple[str, str]]) -> Bpe:
+    vocab = {name: number for number, name in enumerate(vocabulary(merges))}
     bpe = Bpe(models.BPE(vocab=vocab, merges=merges, end_of_word_suffix="</w>"))
     words = pre_tokenizers.Split(Regex(WORDS), behavior="removed", invert=True)
     as_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from mmfound.text.clip_bpe import ClipBpe
+from mmfound.text.file_tokenizer import FileTokenizer
 from mmfound.text.saved import FILE, read_saved
 from mmfound.text.tokenizer import Tokenizer
 from mmfound.text.trained_bpe import TrainedBpe
@@ -18,6 +19,8 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     saved = read_saved(path)
     if saved["tokenizer"] == "ClipBpe":
         return ClipBpe(path, saved["context"], exact=saved["exact"])
+    if saved["tokenizer"] == "FileTokenizer":
+        return FileTokenizer(saved["model"], saved["context"], saved["clean"])
     tokenizer = TrainedBpe(saved["vocab_size"], saved["context"])
     tokenizer.setup(path.parent)
     return tokenizer

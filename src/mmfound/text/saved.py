@@ -9,7 +9,11 @@ from typing import Any
 from mmfound.errors import ConfigError
 
 FILE = "tokenizer.json"
-KEYS = {"ClipBpe": {"context", "exact", "merges"}, "TrainedBpe": {"vocab_size", "context", "bpe"}}
+KEYS = {
+    "ClipBpe": {"context", "exact", "merges"},
+    "FileTokenizer": {"context", "clean", "model"},
+    "TrainedBpe": {"vocab_size", "context", "bpe"},
+}
 
 
 def write_saved(folder: Path, content: Mapping[str, Any]) -> None:

@@ -1,0 +1,51 @@
+"""The tokenizer that belongs to somebody's weights."""
+
+from typing import Any
+
+from mmfound.errors import ConfigError
+from mmfound.interop.files import Files
+from mmfound.text.clip_bpe import MERGES, ClipBpe
+from mmfound.text.file_tokenizer import Clean, read_tokenizer
+from mmfound.text.tokenizer import Tokenizer
+
+_CLIP = MERGES + 2 * 256 + 2
+
+
+def tokenizer_of(files: Files, text_tower: dict[str, Any]) -> Tokenizer:
+    """The tokenizer of weights, from their folder.
+
+    CLIP's vocabulary is the one that every CLIP shares; it is read from `merges.txt` of the folder, or from the
+    installed open_clip.
+
+    Args:
+        files: the weights.
+        text_tower: init_args of the text tower.
+
+    Raises:
+        ConfigError: when none came along.
+    """
+    vocab_size, context = int(text_tower["vocab_size"]), int(text_tower["context"])
+    text = files.open_clip.get("model_cfg", files.open_clip).get("text_cfg", {})
+    if files.open_clip and "hf_tokenizer_name" in text:
+        clean: Clean = (text.get("tokenizer_kwargs") or {}).get("clean", "whitespace")
+        return _fits(read_tokenizer(files.folder, context, clean), vocab_size, files)
+    if files.transformers.get("model_type") == "siglip":
+        kind = str(files.json("tokenizer_config.json").get("tokenizer_class", "SiglipTokenizer"))
+        is_first = kind.startswith(("Siglip", "T5")) and not kind.startswith("Siglip2")
+        return _fits(read_tokenizer(files.folder, context, "punctuation" if is_first else "none"), vocab_size, files)
+    if vocab_size != _CLIP:
+        raise ConfigError(
+            f"no tokenizer came along with {files.path}: its text tower has {vocab_size} tokens, and CLIP's vocabulary "
+            f"{_CLIP}; name the tokenizer in the recipe"
+        )
+    merges = files.folder / "merges.txt"
+    return ClipBpe(merges if merges.is_file() else None, context)
+
+
+def _fits(tokenizer: Tokenizer, vocab_size: int, files: Files) -> Tokenizer:
+    if tokenizer.vocab_size > vocab_size:
+        raise ConfigError(
+            f"the tokenizer in {files.folder} has {tokenizer.vocab_size} tokens, and the text tower only {vocab_size}; "
+            "put the weights' own there"
+        )
+    return tokenizer
