@@ -77,7 +77,7 @@ class ZeroShot(Evaluator):
         self.check(model, data)
         image_nE, batches = embed_images(model, data, self.source)
         classes, label_n = self._labels(batches)
-        class_CE = self._class_embeddings(model, data, classes)
+        class_CE = class_embeddings(model, data.tokenizer, self.prompts, classes, self.replace)
         ks = (1, 5) if len(classes) > 5 else (1,)
         with torch.autocast(image_nE.device.type, enabled=False):
             score_nC = image_nE @ class_CE.T
@@ -93,12 +93,6 @@ class ZeroShot(Evaluator):
         label_N = distributed.gather_rows(group_n)
         metrics = dict(zip((f"top{k}" for k in ks), hit_NK.mean(dim=0).tolist(), strict=True))
         return metrics | {"mean_per_class": mean_per_class(hit_NK[:, 0], label_N)}
-
-    def _class_embeddings(self, model: nn.Module, data: Any, classes: Sequence[str]) -> Tensor:
-        spelled = [self._spelled(name) for name in classes]
-        prompts = [prompt for group in self.prompts.apply(spelled) for prompt in group]
-        prompt_CTE = embed_texts(model, data.tokenizer, prompts).unflatten(0, (len(classes), -1))
-        return F.normalize(F.normalize(prompt_CTE, dim=-1).mean(dim=1), dim=-1)
 
     def _labels(self, batches: list[dict[str, Any]]) -> tuple[list[str], Tensor]:
         """Class names and [n] int64 labels; names and errors are the same on all ranks."""
@@ -127,16 +121,37 @@ class ZeroShot(Evaluator):
             raise DataError(self._mismatch(len(classes), max(numbers) + 1))
         return classes, torch.tensor(labels, dtype=torch.int64)
 
-    def _spelled(self, name: str) -> str:
-        for old, new in self.replace.items():
-            name = name.replace(old, new)
-        return name
-
     def _mismatch(self, names: int, classes: int) -> str:
         return (
             f"evaluator ZeroShot {self.name!r} has {names} class names, but {type(self.source).__name__} has {classes} "
             "classes. Give `classes` one name for each label, in their order."
         )
+
+
+def class_embeddings(
+    model: nn.Module, tokenizer: Any, prompts: Prompts, classes: Sequence[str], replace: Mapping[str, str]
+) -> Tensor:
+    """The mean of every class's unit prompt embeddings, of unit length.
+
+    Args:
+        model: embeds text.
+        tokenizer: a Tokenizer.
+        prompts: the sentences.
+        classes: C names.
+        replace: text to replace in the names before they enter the sentences.
+
+    Returns:
+        [C, E] float32, equal on all ranks.
+    """
+    texts = [prompt for group in prompts.apply([_spelled(name, replace) for name in classes]) for prompt in group]
+    prompt_CTE = embed_texts(model, tokenizer, texts).unflatten(0, (len(classes), -1))
+    return F.normalize(F.normalize(prompt_CTE, dim=-1).mean(dim=1), dim=-1)
+
+
+def _spelled(name: str, replace: Mapping[str, str]) -> str:
+    for old, new in replace.items():
+        name = name.replace(old, new)
+    return name
 
 
 def _label(batch: Mapping[str, Any], row: int) -> int | None:
