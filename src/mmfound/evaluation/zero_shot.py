@@ -17,6 +17,7 @@ from mmfound.evaluation.abilities import require_abilities, require_tokenizer
 from mmfound.evaluation.embedding import embed_images, embed_texts, gather_lists
 from mmfound.evaluation.evaluator import Evaluator
 from mmfound.evaluation.grouping import groups_of
+from mmfound.evaluation.reports import class_tables
 from mmfound.metrics.classification import mean_per_class
 from mmfound.metrics.ranking import expected_hits
 from mmfound.text.prompts import DEFAULT_TEMPLATES, Prompts, load_class_names
@@ -26,7 +27,8 @@ class ZeroShot(Evaluator):
     """Classifies pictures by the class whose prompts are nearest.
 
     A class's embedding is the mean of its prompts' unit embeddings, scaled to unit length again (section 3.1.4).
-    Metrics: `top1`, `top5` (with more than five classes) and `mean_per_class`, in [0, 1].
+    Metrics: `top1`, `top5` (with more than five classes) and `mean_per_class`, in [0, 1]. Tables: `per_class`
+    and `confusion`.
 
     Args:
         source: pictures with labels.
@@ -90,9 +92,11 @@ class ZeroShot(Evaluator):
             group_n = group_C[label_n]
             positive_nC = group_C[None] == group_n[:, None]
         hit_NK = distributed.gather_rows(expected_hits(score_nC, positive_nC, ks))
-        label_N = distributed.gather_rows(group_n)
+        group_N = distributed.gather_rows(group_n)
+        label_N, predicted_N = (distributed.gather_rows(row) for row in (label_n, score_nC.argmax(dim=1)))
+        self.tables = class_tables(classes, label_N, predicted_N, hit_NK[:, 0])
         metrics = dict(zip((f"top{k}" for k in ks), hit_NK.mean(dim=0).tolist(), strict=True))
-        return metrics | {"mean_per_class": mean_per_class(hit_NK[:, 0], label_N)}
+        return metrics | {"mean_per_class": mean_per_class(hit_NK[:, 0], group_N)}
 
     def _labels(self, batches: list[dict[str, Any]]) -> tuple[list[str], Tensor]:
         """Class names and [n] int64 labels; names and errors are the same on all ranks."""

@@ -41,7 +41,7 @@ def logistic(
     of the weights. A class without samples gets a low score.
 
     Args:
-        feature_ND: used as they are, neither centred nor scaled.
+        feature_ND: used as they are, not scaled; the search centres them, which the free intercepts undo.
         label_N: int64 in [0, classes).
         classes: how many, at least 2.
         C: inverse strength of the regularisation, above 0.
@@ -56,8 +56,10 @@ def logistic(
     strength = (2.0 if int(present.sum()) == 2 else 1.0) / (C * len(label_N))
     target_NC = F.one_hot(label_N, classes).to(feature_ND.dtype)
     absent_C = torch.zeros(classes, dtype=feature_ND.dtype, device=feature_ND.device).masked_fill(~present, -torch.inf)
+    mean_D = feature_ND.mean(dim=0)
+    feature_ND = feature_ND - mean_D
     begin = start or Linear(feature_ND.new_zeros(classes, feature_ND.shape[1]), feature_ND.new_zeros(classes))
-    weight, bias = begin.weight_CD.clone(), begin.bias_C.clone().nan_to_num(neginf=0.0)
+    weight, bias = begin.weight_CD.clone(), (begin.bias_C + begin.weight_CD @ mean_D).nan_to_num(neginf=0.0)
 
     def loss_and_gradient() -> Tensor:
         log_chance_NC = F.log_softmax(feature_ND @ weight.T + bias + absent_C, dim=1)
@@ -78,6 +80,7 @@ def logistic(
     )
     with torch.autocast(feature_ND.device.type, enabled=False):
         search.step(loss_and_gradient)  # pyright: ignore[reportArgumentType]
+    bias = bias - weight @ mean_D
     return Linear(weight, bias - bias[present].mean() + absent_C)
 
 
