@@ -1,6 +1,6 @@
 """What a model can do. Evaluators, `generate` and the Python API ask for an ability, never for a class.
 
-Shape letters: B samples, L text length, E joint embedding width.
+Shape letters: B samples, L text length, D width of the image tower, E joint embedding width.
 """
 
 from typing import Protocol, runtime_checkable
@@ -40,7 +40,16 @@ class Classifies(Protocol):
         ...
 
 
-_METHODS = ("embed_image", "embed_text", "classify")
+@runtime_checkable
+class GivesImageFeatures(Protocol):
+    """Describes pictures for probes: what its image tower has pooled, before the projection or classifier."""
+
+    def image_features(self, image: Tensor) -> Tensor:
+        """[B, 3, H, W] float32 RGB in [0, 1] -> [B, D] float32, not normalised."""
+        ...
+
+
+_METHODS = ("embed_image", "embed_text", "classify", "image_features")
 
 
 def abilities_of(model: object) -> tuple[str, ...]:

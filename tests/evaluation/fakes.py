@@ -60,6 +60,9 @@ class ColourModel(nn.Module):
         self.image_passes += 1
         return F.normalize(image.mean(dim=(2, 3)) * self.scale - 0.5, dim=1)
 
+    def image_features(self, image: Tensor) -> Tensor:
+        return 3 * image.mean(dim=(2, 3)) + self.scale
+
     def embed_text(self, tokens: Tensor, token_mask: Tensor) -> Tensor:
         self.text_passes += 1
         table = torch.cat([RGB - 0.5, torch.zeros(1, 3)])

@@ -3,7 +3,8 @@ import torch
 
 from mmfound import distributed
 from mmfound.callbacks.evaluations import share_buffers
-from mmfound.evaluation import Retrieval, ZeroShot
+from mmfound.evaluation import FewShot, Neighbours, Probe, Retrieval, RidgeRegression, ZeroShot
+from mmfound.evaluation.classifiers import LogisticRegression
 from tests.evaluation.fakes import ColourModel, Colours, FakeData
 from tests.ranks import run_on_ranks
 
@@ -14,6 +15,13 @@ def metrics_passes_and_statistics() -> tuple[dict[str, float], tuple[int, int], 
     with torch.no_grad():
         found = ZeroShot(source, templates="a {}").evaluate(model, data)
         found |= Retrieval(source, ks=(1, 2, 5)).evaluate(model, data)
+        train, val = Colours(31, wrong=7), Colours(11, wrong=2)
+        kinds = [LogisticRegression(), RidgeRegression(), Neighbours(5)]
+        probe = Probe(source, train, val_source=val, classifiers=kinds)
+        found |= probe.evaluate(model, data)
+        found |= FewShot(source, train, classifier=Neighbours(1), shots=[1, 3]).evaluate(model, data)
+        counts = {table.name: table.rows for table in probe.tables}["ridge_confusion"]
+        found |= {f"confusion {row[0]} {n}": float(n) for row in counts for n in row[1:]}
     norm = torch.nn.BatchNorm1d(2)
     norm.get_buffer("running_mean").fill_(3.0 + distributed.rank())
     share_buffers(norm)

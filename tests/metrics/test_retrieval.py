@@ -60,3 +60,23 @@ def test_a_picture_without_captions_asks_for_nothing_but_stays_a_candidate():
     recall = retrieval_recall(torch.eye(3), text, torch.tensor([0, 2]), [1])
     assert recall.image_to_text[1] == 1.0
     assert recall.text_to_image[1] == 0.5
+
+
+@pytest.mark.parametrize("rows", [7, 1000])
+def test_tied_scores_in_chunks_equal_the_whole_matrix(rows: int, monkeypatch: pytest.MonkeyPatch):
+    """As benchmarks/retrieval.py does at 10,000 x 50,000; small integers, so that many scores are equal."""
+    image = torch.randint(-2, 3, (60, 6)).float()
+    owner = torch.arange(60).repeat_interleave(5)[torch.randperm(300)]
+    text = image[owner] + torch.randint(-2, 3, (300, 6))
+    score, drawn = image @ text.T, torch.zeros(2, 3, dtype=torch.float64)
+    for _ in range(400):  # ties broken at random
+        order = (score + 0.5 * torch.rand_like(score)).argsort(dim=1, descending=True)
+        hit = (owner[order] == torch.arange(60)[:, None]).cumsum(dim=1) > 0
+        drawn[0] += torch.stack([hit[:, k - 1].double().mean() for k in (1, 5, 10)]) / 400
+        back = (score.T + 0.5 * torch.rand_like(score.T)).argsort(dim=1, descending=True)
+        hit = (back == owner[:, None]).cumsum(dim=1) > 0
+        drawn[1] += torch.stack([hit[:, k - 1].double().mean() for k in (1, 5, 10)]) / 400
+    monkeypatch.setattr(retrieval, "_SCORES_AT_ONCE", rows * 60)
+    recall = retrieval_recall(image, text, owner, (1, 5, 10))
+    found = torch.tensor([list(recall.image_to_text.values()), list(recall.text_to_image.values())])
+    torch.testing.assert_close(found.double(), drawn, atol=0.01, rtol=0)

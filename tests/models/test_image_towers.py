@@ -87,3 +87,28 @@ def test_logit_scale_starts_at_the_inverse_temperature_with_one_dimension():
     encoder = DualEncoder(nn.Identity(), nn.Identity())
     assert encoder.logit_scale.shape == (1,)
     assert encoder.logit_scale.item() == pytest.approx(math.log(1 / 0.07))
+
+
+@pytest.mark.parametrize("tower", [tiny_vit(), ConvTower(8, 32), TimmTower("resnet10t", 32)])
+def test_features_are_what_the_projection_is_applied_to(tower: nn.Module):
+    tower.eval()
+    image = torch.rand(2, 3, 64, 64)
+    features = tower.features(image)
+    head = tower.head if isinstance(tower, ConvTower) else tower.model.get_classifier()
+    assert features.shape == (2, tower.width)
+    assert not torch.allclose(features[0], features[1])
+    torch.testing.assert_close(head(features), tower(image))
+
+
+def test_features_of_attention_pooling_are_before_its_last_layer():
+    tower = tiny_resnet().eval()
+    image = torch.rand(2, 3, 64, 64)
+    torch.testing.assert_close(tower.model.head.proj(tower.features(image)), tower(image))
+
+
+def test_a_tower_without_features_is_refused_by_name():
+    class Plain(nn.Module):
+        pass
+
+    with pytest.raises(ConfigError, match="Plain has no features"):
+        DualEncoder(Plain(), Plain()).image_features(torch.rand(1, 3, 8, 8))

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from mmfound.callbacks.divergence import Divergence, RolledBack
-from mmfound.cli import install, ranks, report, start
+from mmfound.cli import install, ranks, report, results, start
 from mmfound.cli.arguments import Arguments
 from mmfound.cli.misfit import ERRORS, misfit
 from mmfound.cli.mistakes import refused
@@ -321,20 +321,33 @@ class Cli(LightningCLI):
 
     def after_validate(self) -> None:
         """Say and keep the scores."""
-        self._scores()
+        self._scores("val")
 
     def after_test(self) -> None:
         """Say and keep the scores."""
-        self._scores()
+        self._scores("test")
 
     def after_predict(self) -> None:
         """Say where they are."""
         say(f"{self.checkpoint or self.run_folder}: predictions in {self.run_folder / 'predictions'}")
 
     @rank_zero_only
-    def _scores(self) -> None:
+    def _scores(self, split: str) -> None:
         metrics = summary.numbers(self.trainer.callback_metrics)
+        evaluators = self.config_init[self.chosen]["evaluators"]
+        tables = results.tables_of(evaluators)
         say(f"{self.checkpoint or self.run_folder}:\n{report.table(metrics)}")
+        if tables:
+            say(results.shown(tables, self.run_folder / results.FOLDER, split))
+        about = {
+            "weights": None if self.checkpoint is None else str(self.checkpoint),
+            "step": self.steps_done,
+            "seed": self._seed(),
+            "sources": results.fingerprints(evaluators),
+            "model": self._resolved().get("model"),
+        }
+        say(f"written: {results.write(self.run_folder, split, metrics, tables, about)}")
+        results.log(self.run_folder, split, self.steps_done, metrics, tables)
         if self.checkpoint is None or self.checkpoint.parent == self.run_folder / saved.FOLDER:
             before = summary.read(self.run_folder)
             summary.write(self.run_folder, {**before, "metrics": {**before.get("metrics", {}), **metrics}})

@@ -16,12 +16,15 @@ from mmfound.evaluation.abilities import require_abilities
 from mmfound.evaluation.embedding import device_of, in_step
 from mmfound.evaluation.evaluator import Evaluator
 from mmfound.evaluation.grouping import groups_of
+from mmfound.evaluation.reports import class_tables
 from mmfound.metrics.classification import mean_per_class
 from mmfound.metrics.ranking import expected_hits
 
 
 class Accuracy(Evaluator):
     """Share of pictures whose largest logit is their class's: `top1` and `mean_per_class`, in [0, 1].
+
+    Tables: `per_class` and `confusion`.
 
     Args:
         source: pictures with labels, those the classifier was trained on.
@@ -60,4 +63,9 @@ class Accuracy(Evaluator):
             group_n = group_C[label_n]
             positive_nC = group_C[None] == group_n[:, None]
         hit_N = distributed.gather_rows(expected_hits(logits_nC, positive_nC, (1,)))[:, 0]
+        label_N, predicted_N = (distributed.gather_rows(row) for row in (label_n, logits_nC.argmax(dim=1)))
+        names = self.source.classes
+        if len(names) != logits_nC.shape[1]:
+            names = [str(number) for number in range(logits_nC.shape[1])]
+        self.tables = class_tables(names, label_N, predicted_N, hit_N)
         return {"top1": float(hit_N.mean()), "mean_per_class": mean_per_class(hit_N, distributed.gather_rows(group_n))}

@@ -23,13 +23,16 @@ def device_of(model: nn.Module) -> torch.device:
     return device if isinstance(device, torch.device) else next(model.parameters()).device
 
 
-def embed_images(model: Any, data: Any, source: Source) -> tuple[Tensor, list[dict[str, Any]]]:
+def embed_images(
+    model: Any, data: Any, source: Source, method: str = "embed_image"
+) -> tuple[Tensor, list[dict[str, Any]]]:
     """Embed this rank's share of a source.
 
     Args:
         model: embeds images.
         data: gives `eval_batches`.
         source: the pictures.
+        method: of the model, from pictures to [B, E].
 
     Returns:
         [N, E] float32 and the batches it came from, without their pictures.
@@ -39,7 +42,7 @@ def embed_images(model: Any, data: Any, source: Source) -> tuple[Tensor, list[di
     """
     image, batches = [], []
     for batch, is_new in in_step(data.eval_batches(source, device_of(model))):
-        embedded = model.embed_image(batch["image"]).float()
+        embedded = getattr(model, method)(batch["image"]).float()
         if is_new:
             image.append(embedded)
             batches.append({name: value for name, value in batch.items() if name != "image"})

@@ -22,3 +22,7 @@ class Spread(Source):
 
     def __getitem__(self, index: int) -> RawSample:
         return self._source[index * len(self._source) // self._count]
+
+    def fingerprint(self) -> str:
+        """The count, and the source's."""
+        return f"Spread:{self._count}:{self._source.fingerprint()}"

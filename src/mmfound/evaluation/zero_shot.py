@@ -17,6 +17,7 @@ from mmfound.evaluation.abilities import require_abilities, require_tokenizer
 from mmfound.evaluation.embedding import embed_images, embed_texts, gather_lists
 from mmfound.evaluation.evaluator import Evaluator
 from mmfound.evaluation.grouping import groups_of
+from mmfound.evaluation.reports import class_tables
 from mmfound.metrics.classification import mean_per_class
 from mmfound.metrics.ranking import expected_hits
 from mmfound.text.prompts import DEFAULT_TEMPLATES, Prompts, load_class_names
@@ -26,7 +27,8 @@ class ZeroShot(Evaluator):
     """Classifies pictures by the class whose prompts are nearest.
 
     A class's embedding is the mean of its prompts' unit embeddings, scaled to unit length again (section 3.1.4).
-    Metrics: `top1`, `top5` (with more than five classes) and `mean_per_class`, in [0, 1].
+    Metrics: `top1`, `top5` (with more than five classes) and `mean_per_class`, in [0, 1]. Tables: `per_class`
+    and `confusion`.
 
     Args:
         source: pictures with labels.
@@ -77,7 +79,7 @@ class ZeroShot(Evaluator):
         self.check(model, data)
         image_nE, batches = embed_images(model, data, self.source)
         classes, label_n = self._labels(batches)
-        class_CE = self._class_embeddings(model, data, classes)
+        class_CE = class_embeddings(model, data.tokenizer, self.prompts, classes, self.replace)
         ks = (1, 5) if len(classes) > 5 else (1,)
         with torch.autocast(image_nE.device.type, enabled=False):
             score_nC = image_nE @ class_CE.T
@@ -90,15 +92,11 @@ class ZeroShot(Evaluator):
             group_n = group_C[label_n]
             positive_nC = group_C[None] == group_n[:, None]
         hit_NK = distributed.gather_rows(expected_hits(score_nC, positive_nC, ks))
-        label_N = distributed.gather_rows(group_n)
+        group_N = distributed.gather_rows(group_n)
+        label_N, predicted_N = (distributed.gather_rows(row) for row in (label_n, score_nC.argmax(dim=1)))
+        self.tables = class_tables(classes, label_N, predicted_N, hit_NK[:, 0])
         metrics = dict(zip((f"top{k}" for k in ks), hit_NK.mean(dim=0).tolist(), strict=True))
-        return metrics | {"mean_per_class": mean_per_class(hit_NK[:, 0], label_N)}
-
-    def _class_embeddings(self, model: nn.Module, data: Any, classes: Sequence[str]) -> Tensor:
-        spelled = [self._spelled(name) for name in classes]
-        prompts = [prompt for group in self.prompts.apply(spelled) for prompt in group]
-        prompt_CTE = embed_texts(model, data.tokenizer, prompts).unflatten(0, (len(classes), -1))
-        return F.normalize(F.normalize(prompt_CTE, dim=-1).mean(dim=1), dim=-1)
+        return metrics | {"mean_per_class": mean_per_class(hit_NK[:, 0], group_N)}
 
     def _labels(self, batches: list[dict[str, Any]]) -> tuple[list[str], Tensor]:
         """Class names and [n] int64 labels; names and errors are the same on all ranks."""
@@ -127,16 +125,37 @@ class ZeroShot(Evaluator):
             raise DataError(self._mismatch(len(classes), max(numbers) + 1))
         return classes, torch.tensor(labels, dtype=torch.int64)
 
-    def _spelled(self, name: str) -> str:
-        for old, new in self.replace.items():
-            name = name.replace(old, new)
-        return name
-
     def _mismatch(self, names: int, classes: int) -> str:
         return (
             f"evaluator ZeroShot {self.name!r} has {names} class names, but {type(self.source).__name__} has {classes} "
             "classes. Give `classes` one name for each label, in their order."
         )
+
+
+def class_embeddings(
+    model: nn.Module, tokenizer: Any, prompts: Prompts, classes: Sequence[str], replace: Mapping[str, str]
+) -> Tensor:
+    """The mean of every class's unit prompt embeddings, of unit length.
+
+    Args:
+        model: embeds text.
+        tokenizer: a Tokenizer.
+        prompts: the sentences.
+        classes: C names.
+        replace: text to replace in the names before they enter the sentences.
+
+    Returns:
+        [C, E] float32, equal on all ranks.
+    """
+    texts = [prompt for group in prompts.apply([_spelled(name, replace) for name in classes]) for prompt in group]
+    prompt_CTE = embed_texts(model, tokenizer, texts).unflatten(0, (len(classes), -1))
+    return F.normalize(F.normalize(prompt_CTE, dim=-1).mean(dim=1), dim=-1)
+
+
+def _spelled(name: str, replace: Mapping[str, str]) -> str:
+    for old, new in replace.items():
+        name = name.replace(old, new)
+    return name
 
 
 def _label(batch: Mapping[str, Any], row: int) -> int | None:

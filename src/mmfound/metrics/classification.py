@@ -28,3 +28,14 @@ def mean_per_class(hit_N: Tensor, label_N: Tensor) -> float:
     _, class_N, count_C = torch.unique(label_N, return_inverse=True, return_counts=True)
     hits_C = torch.zeros(len(count_C), dtype=torch.float64, device=hit_N.device).index_add_(0, class_N, hit_N.double())
     return float((hits_C / count_C).mean())
+
+
+def confusion_matrix(label_N: Tensor, predicted_N: Tensor, classes: int) -> Tensor:
+    """[C, C] int64: how many samples of each class (row) are taken for each class (column).
+
+    Args:
+        label_N: int64 classes.
+        predicted_N: int64 classes.
+        classes: C.
+    """
+    return torch.bincount(label_N * classes + predicted_N, minlength=classes**2).view(classes, classes)

@@ -36,7 +36,11 @@ class ConvTower(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """[B, 3, H, W] float32 in [0, 1], any size, to [B, E], not normalised."""
-        return self.head(self._features(image).mean(dim=(2, 3)))
+        return self.head(self.features(image))
+
+    def features(self, image: Tensor) -> Tensor:
+        """[B, 3, H, W] in [0, 1] to the mean over the grid, before the projection: [B, D]."""
+        return self._features(image).mean(dim=(2, 3))
 
     def tokens(self, image: Tensor) -> Tensor:
         """[B, 3, H, W] in [0, 1] to the grid before pooling, row by row: [B, N, D]."""

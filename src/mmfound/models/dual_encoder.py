@@ -1,6 +1,6 @@
 """Two towers and a temperature.
 
-Shape letters: B samples, L text length, E joint embedding width.
+Shape letters: B samples, L text length, D width of the image tower, E joint embedding width.
 """
 
 import math
@@ -8,6 +8,8 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from mmfound.errors import ConfigError
 
 
 class DualEncoder(nn.Module):
@@ -40,9 +42,32 @@ class DualEncoder(nn.Module):
         """[B, 3, H, W] float32 RGB in [0, 1] to [B, E] of unit length, float32 at least."""
         return _unit(self.image_tower(image))
 
+    def image_features(self, image: Tensor) -> Tensor:
+        """[B, 3, H, W] float32 RGB in [0, 1] to the image tower's [B, D] before the projection.
+
+        Raises:
+            ConfigError: when the tower has none.
+        """
+        return image_features(self.image_tower, image)
+
     def embed_text(self, tokens: Tensor, token_mask: Tensor) -> Tensor:
         """[B, L] int64 ids and [B, L] bool mask to [B, E] of unit length, float32 at least."""
         return _unit(self.text_tower(tokens, token_mask))
+
+
+def image_features(image_tower: nn.Module, image: Tensor) -> Tensor:
+    """[B, 3, H, W] float32 RGB in [0, 1] to what a tower has pooled before its last layer, [B, D] float32.
+
+    Raises:
+        ConfigError: when the tower has no `features`.
+    """
+    features = getattr(image_tower, "features", None)
+    if features is None:
+        raise ConfigError(
+            f"{type(image_tower).__name__} has no features(image), [B, D] before its projection. "
+            "Probe the embeddings, `features: embedding`, or use a tower that has, such as mmfound.models.TimmTower."
+        )
+    return features(image).float()
 
 
 def _unit(x_BE: Tensor) -> Tensor:

@@ -74,6 +74,10 @@ class TimmTower(nn.Module):
         """[B, 3, H, W] float32 in [0, 1] to [B, E], not normalised."""
         return self.model(self._pixels(image))
 
+    def features(self, image: Tensor) -> Tensor:
+        """[B, 3, H, W] in [0, 1] to what is pooled before the projection, [B, D], normalised as the model does it."""
+        return self.model.forward_head(self.model.forward_features(self._pixels(image)), pre_logits=True)
+
     def tokens(self, image: Tensor) -> Tensor:
         """[B, 3, H, W] in [0, 1] to the grid before pooling, row by row, no class or register tokens: [B, N, D]."""
         features = self.model.forward_features(self._pixels(image))

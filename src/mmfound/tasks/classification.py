@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmfound.batch import LabelledImageBatch
+from mmfound.models.dual_encoder import image_features
 from mmfound.optim import Optim
 from mmfound.tasks.base import Task
 
@@ -29,6 +30,10 @@ class Classification(Task):
     def classify(self, image: Tensor) -> Tensor:
         """[B, 3, H, W] float32 RGB in [0, 1] to [B, classes] float32 logits."""
         return self.image_tower(image).float()
+
+    def image_features(self, image: Tensor) -> Tensor:
+        """[B, 3, H, W] float32 RGB in [0, 1] to the image tower's [B, D] before the classifier."""
+        return image_features(self.image_tower, image)
 
     def compute_losses(self, batch: LabelledImageBatch) -> dict[str, Tensor]:
         """`loss`, and `top1`: the share of pictures whose largest logit is their label's."""
