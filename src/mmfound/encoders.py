@@ -68,6 +68,11 @@ def load_encoder(weights: Path | str) -> LoadedEncoder:
     return LoadedEncoder(encoder, tokenizer, picture_of(folder), fingerprint(folder / exports.WEIGHTS))
 
 
+def encoder_of(weights: Path | str) -> DualEncoder:
+    """`load_encoder(weights).encoder`, for a recipe's `model.init_args.encoder`."""
+    return load_encoder(weights).encoder
+
+
 def tokenizer_of(weights: Path | str) -> Tokenizer:
     """The tokenizer that belongs to weights, read without them.
 
