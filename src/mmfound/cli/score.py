@@ -51,7 +51,7 @@ def translated(chosen: argparse.Namespace) -> list[str]:
         *("--data.tokenizer.init_args.weights", chosen.weights),
         *("--data.eval_image.init_args.weights", chosen.weights),
         *("--data.global_batch_size", str(chosen.batch_size)),
-        *("--data.source", json.dumps(source)),
+        *("--data.source.root", chosen.folder),
         *("--evaluators", json.dumps([evaluator])),
     ]
 

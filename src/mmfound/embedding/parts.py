@@ -99,7 +99,10 @@ class Parts:
                 time.sleep(poll_s)
 
     def remove(self) -> None:
-        """Of no use any more."""
+        """Of no use any more; what says whose they are goes last, as a kill may come in between."""
+        for path in self.folder.iterdir():
+            if path.name != JOB:
+                path.unlink()
         shutil.rmtree(self.folder)
 
     def _path(self, number: int) -> Path:

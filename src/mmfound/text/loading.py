@@ -18,6 +18,4 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     saved = read_saved(path)
     if saved["tokenizer"] == "ClipBpe":
         return ClipBpe(path, saved["context"], exact=saved["exact"])
-    tokenizer = TrainedBpe(saved["vocab_size"], saved["context"])
-    tokenizer.setup(path.parent)
-    return tokenizer
+    return TrainedBpe.learned(path.parent)
