@@ -85,6 +85,11 @@ def _tokenizer_if_any(path: Path, said: dict[str, Any]) -> Tokenizer | None:
     return None
 
 
+def encoder_of(weights: Path | str, **said: Any) -> DualEncoder:
+    """`load_encoder(weights).encoder`, for a recipe's `model.init_args.encoder`."""
+    return load_encoder(weights, **said).encoder
+
+
 def tokenizer_of(weights: Path | str, **said: Any) -> Tokenizer:
     """The tokenizer that belongs to weights, read without them; `said` as in `load_encoder`.
 

@@ -10,7 +10,18 @@ import pytest
 import mmfound
 from mmfound.cli import main
 
-FAST = [["--help"], [], ["--version"], ["recipes"], ["recipes", "show", "toy/small"], ["plugins"], ["doctor"]]
+FAST = [
+    ["--help"],
+    [],
+    ["--version"],
+    ["embed"],
+    ["search"],
+    ["score", "--help"],
+    ["recipes"],
+    ["recipes", "show", "toy/small"],
+    ["plugins"],
+    ["doctor"],
+]
 
 
 @pytest.mark.parametrize("argv", FAST, ids=" ".join)

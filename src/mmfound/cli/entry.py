@@ -26,6 +26,11 @@ run a recipe (--config RECIPE.yaml or a short name; --help lists its options):
   test       the same on the test source
   predict    write embeddings or logits of the test (validation, training) source
 
+use weights, ours or downloaded:
+  score      zero-shot accuracy on a folder with a folder of pictures per class
+  embed      write the embeddings of pictures or captions to a file
+  search     find pictures by text or by picture in such a file
+
 turn one thing into another:
   convert    one file, or an export, from a checkpoint that several ranks have written
   export     weights of ours or another library's, in our format or for OpenAI's CLIP, open_clip or Hugging Face
@@ -109,11 +114,29 @@ def _export(argv: list[str]) -> int:
     return main(argv)
 
 
+def _score(argv: list[str]) -> int:
+    _let_threads_sleep()
+    from mmfound.cli.score import main
+
+    return main(argv)
+
+
+def _embed(argv: list[str]) -> int:
+    _let_threads_sleep()
+    from mmfound.cli.embed import main
+
+    return main(argv)
+
+
+def _search(argv: list[str]) -> int:
+    from mmfound.cli.search import main
+
+    return main(argv)
+
+
 def _training(subcommand: str) -> Callable[[list[str]], int]:
     def run(argv: list[str]) -> int:
-        # OpenMP threads that spin between operations cost a sixth of the CPU time for nothing, and on a shared machine
-        # take the cores from one another. Read when torch is imported.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        _let_threads_sleep()
         from mmfound.cli.training import main
 
         return main(subcommand, argv)
@@ -121,8 +144,17 @@ def _training(subcommand: str) -> Callable[[list[str]], int]:
     return run
 
 
+def _let_threads_sleep() -> None:
+    # OpenMP threads that spin between operations cost a sixth of the CPU time for nothing, and on a shared machine take
+    # the cores from one another. Read when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     **{name: _training(name) for name in ("fit", "validate", "test", "predict")},
+    "score": _score,
+    "embed": _embed,
+    "search": _search,
     "recipes": _recipes,
     "plugins": _plugins,
     "convert": _convert,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from mmfound.cli.plugins import short_names
 from mmfound.cli.suggest import did_you_mean, nearest
-from mmfound.errors import ConfigError
+from mmfound.errors import ConfigError, user_error
 
 PACKAGES = [f"mmfound.{name}" for name in ("tasks", "data", "models", "text", "evaluation", "callbacks", "optim")]
 
@@ -66,6 +66,9 @@ def _links(error: BaseException) -> Iterator[BaseException]:
 
 def refused(error: ValueError) -> BaseException:
     """What building the recipe's objects stumbled over: a value that a constructor refuses is the user's to mend."""
+    mistake = user_error(error)  # which may come from another error
+    if mistake is not None:
+        return mistake
     *_, cause = _links(error)
     return ConfigError(f"{cause}{_line(cause)}") if isinstance(cause, ValueError) else cause
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 from lightning.fabric.utilities.rank_zero import rank_zero_warn
 
 from mmfound.data.bad import BadReads
@@ -174,7 +175,13 @@ class PassLoader:
     """
 
     def __init__(
-        self, reader: Reader, sampler: PassSampler | ShareSampler, *, workers: Workers, bad: BadReads, keep: bool
+        self,
+        reader: Reader,
+        sampler: PassSampler | ShareSampler | list[np.ndarray],
+        *,
+        workers: Workers,
+        bad: BadReads,
+        keep: bool,
     ) -> None:
         self.bad = bad
         self._sampler = sampler

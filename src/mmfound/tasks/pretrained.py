@@ -24,6 +24,15 @@ class Pretrained(Task):
         super().__init__(Optim(torch.optim.SGD, Constant()))  # pyright: ignore[reportArgumentType]
         self.encoder = encoder
 
+    def setup(self, stage: str) -> None:
+        """Refuse to be trained.
+
+        Raises:
+            ConfigError: in fit.
+        """
+        if stage == "fit":
+            self.compute_losses(None)
+
     def embed_image(self, image: Tensor) -> Tensor:
         """[B, 3, H, W] float32 RGB in [0, 1] to [B, E] float32 of unit length."""
         return self.encoder.embed_image(image)

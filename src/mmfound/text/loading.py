@@ -21,6 +21,4 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         return ClipBpe(path, saved["context"], exact=saved["exact"])
     if saved["tokenizer"] == "FileTokenizer":
         return FileTokenizer(saved["model"], saved["context"], saved["clean"])
-    tokenizer = TrainedBpe(saved["vocab_size"], saved["context"])
-    tokenizer.setup(path.parent)
-    return tokenizer
+    return TrainedBpe.learned(path.parent)

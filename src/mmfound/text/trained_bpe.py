@@ -43,6 +43,20 @@ class TrainedBpe(Tokenizer):
         self.context = checked_context(context)
         self.pad_id, self.start_id, self.end_id = range(len(SPECIAL))
         self._bpe: Bpe | None = None
+        self._is_given = False
+
+    @classmethod
+    def learned(cls, folder: Path) -> "TrainedBpe":
+        """The one that was saved in `folder`; it belongs to weights, and learns nothing from another run's captions.
+
+        Raises:
+            ConfigError: when there is none.
+        """
+        saved = read_saved(folder / FILE)
+        tokenizer = cls(saved["vocab_size"], saved["context"])
+        tokenizer.setup(folder)
+        tokenizer._is_given = True
+        return tokenizer
 
     def __call__(self, texts: Sequence[str]) -> TokenBatch:
         """Tokenise texts in one call."""
@@ -60,6 +74,8 @@ class TrainedBpe(Tokenizer):
         Raises:
             DataError: when there are no captions.
         """
+        if self._is_given:
+            return None
         if (folder / FILE).exists():
             return self.setup(folder)
         self._bpe = _train((clean(caption) for caption in captions()), self.vocab_size)
@@ -71,6 +87,8 @@ class TrainedBpe(Tokenizer):
         Raises:
             ConfigError: when it is missing, or was learned under another `vocab_size`.
         """
+        if self._is_given:
+            return
         saved = read_saved(folder / FILE)
         if (saved["tokenizer"], saved.get("vocab_size")) != ("TrainedBpe", self.vocab_size):
             raise ConfigError(

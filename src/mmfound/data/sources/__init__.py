@@ -5,6 +5,7 @@ from mmfound.data.sources.arrow import Arrow
 from mmfound.data.sources.class_folders import ClassFolders
 from mmfound.data.sources.digits import Digits
 from mmfound.data.sources.files import ImageFiles
+from mmfound.data.sources.pictures import Pictures
 from mmfound.data.sources.shapes import Shapes
 from mmfound.data.sources.subset import Subset
 from mmfound.data.sources.table import ParquetImages, Table
@@ -19,6 +20,7 @@ __all__ = [
     "FewShotSplit",
     "ImageFiles",
     "ParquetImages",
+    "Pictures",
     "Shapes",
     "Subset",
     "Table",
