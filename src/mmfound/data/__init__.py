@@ -12,6 +12,7 @@ from mmfound.data.sources import (
     Arrow,
     ClassFolders,
     CocoCaptions,
+    Corrupted,
     Digits,
     FewShotSplit,
     ImageFiles,
@@ -21,9 +22,10 @@ from mmfound.data.sources import (
     Table,
     TarShards,
     Torchvision,
+    Transformed,
     Vqa2,
 )
-from mmfound.data.transforms import CenterCrop, RandomCrop, RandomResizedCrop, Resize
+from mmfound.data.transforms import CenterCrop, RandomCrop, RandomResizedCrop, Resize, TrimBorder
 from mmfound.data.watch import DataWait
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "CenterCrop",
     "ClassFolders",
     "CocoCaptions",
+    "Corrupted",
     "DataWait",
     "Digits",
     "FewShotSplit",
@@ -57,6 +60,8 @@ __all__ = [
     "TarShards",
     "Torchvision",
     "TrainLoader",
+    "Transformed",
+    "TrimBorder",
     "Vqa2",
     "image_float",
 ]
