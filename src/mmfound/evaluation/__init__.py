@@ -1,8 +1,28 @@
 """Evaluators that a recipe names: a source, a metric, and the ability they need."""
 
 from mmfound.evaluation.accuracy import Accuracy
+from mmfound.evaluation.class_maps import ClassMap, NamedClasses, Numbered, ObjectNetClasses, SameNames
+from mmfound.evaluation.common_corruptions import CommonCorruptions
+from mmfound.evaluation.earlier import EffectiveRobustness, ReferenceModel
 from mmfound.evaluation.evaluator import Evaluator
 from mmfound.evaluation.retrieval import Retrieval
+from mmfound.evaluation.robustness import Robustness
+from mmfound.evaluation.shifts import Shift
 from mmfound.evaluation.zero_shot import ZeroShot
 
-__all__ = ["Accuracy", "Evaluator", "Retrieval", "ZeroShot"]
+__all__ = [
+    "Accuracy",
+    "ClassMap",
+    "CommonCorruptions",
+    "EffectiveRobustness",
+    "Evaluator",
+    "NamedClasses",
+    "Numbered",
+    "ObjectNetClasses",
+    "ReferenceModel",
+    "Retrieval",
+    "Robustness",
+    "SameNames",
+    "Shift",
+    "ZeroShot",
+]

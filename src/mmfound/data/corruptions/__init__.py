@@ -2,8 +2,9 @@
 
 Source: Hendrycks & Dietterich 2019, arXiv:1903.12261; constants from the authors' make_imagenet_c.py. They are for
 pictures of 224 px. Lengths in pixels (radii, widths of blurs, displacements) scale with the shorter side over 224, and
-what is drawn in space (snow, frost, fog) is drawn for 224 px and resized; noise is per pixel at any size. Shape letters:
-H W image size.
+what is drawn in space (snow, frost, fog) is drawn for 224 px and resized; noise is per pixel at any size.
+
+Shape letters: H W image size.
 """
 
 from collections.abc import Callable

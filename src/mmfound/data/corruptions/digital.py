@@ -11,7 +11,7 @@ from mmfound.data.corruptions.filters import gaussian, places, sampled, scale_of
 
 
 def brightness(image: Tensor, severity: int, draw: np.random.Generator) -> Tensor:
-    """More of HSV's value, at the same hue and saturation: all channels of a pixel by one factor; black becomes grey."""
+    """More of HSV's value, hue and saturation kept: one factor for all channels of a pixel; black becomes grey."""
     added = (0.1, 0.2, 0.3, 0.4, 0.5)[severity - 1]
     value = image.amax(dim=0, keepdim=True)
     brighter = (value + added).clamp(max=1)

@@ -8,14 +8,14 @@ from mmfound.batch import RawSample
 from mmfound.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from mmfound.data.decode import decode
 from mmfound.data.source import Source
-from mmfound.errors import ConfigError
+from mmfound.errors import ConfigError, DataError
 
 
 class Corrupted(Source):
     """Every sample of a source once for each corruption and severity, behind one another.
 
-    ImageNet-C corrupts what a network sees, after resizing and cropping: put a `Transformed` in between, as `Robustness`
-    does by itself. The noise is a function of (seed, corruption, severity, the sample's key).
+    ImageNet-C corrupts what a network sees, after resizing and cropping: put a `Transformed` in between, as the
+    evaluator `Robustness` does by itself. The noise is a function of (seed, corruption, severity, the sample's key).
 
     Attributes:
         classes: those of the source.
@@ -79,6 +79,6 @@ class Corrupted(Source):
         if self._last is None or self._last[0] != number:
             sample = self.source[number]
             if "image" not in sample:
-                raise ConfigError(f"Corrupted: {sample['key']} of {type(self.source).__name__} has no picture.")
+                raise DataError(f"Corrupted: {sample['key']} of {type(self.source).__name__} has no picture.")
             self._last = (number, sample, decode(sample["image"]))
         return self._last[1:]

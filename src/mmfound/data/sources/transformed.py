@@ -1,12 +1,11 @@
 """Pictures transformed where they are read."""
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
 
 from torch import nn
 
 from mmfound.batch import RawSample
-from mmfound.data.decode import decode
+from mmfound.data.decode import Alpha, decode
 from mmfound.data.source import Source
 
 
@@ -32,12 +31,13 @@ class Transformed(Source):
         image: nn.Module,
         *,
         max_pixels: int = 64_000_000,
-        alpha: Literal["white", "drop"] = "white",
+        alpha: Alpha = "white",
         exif: bool = False,
     ) -> None:
         self.source, self.classes = source, source.classes
         self.image = image
-        self._max_pixels, self._alpha, self._exif = max_pixels, alpha, exif
+        self._max_pixels, self._exif = max_pixels, exif
+        self._alpha: Alpha = alpha
 
     def __len__(self) -> int:
         """Number of samples."""
