@@ -2,7 +2,8 @@
 
 Source: Hendrycks & Dietterich 2019, arXiv:1903.12261; constants from the authors' make_imagenet_c.py. They are for
 pictures of 224 px. Lengths in pixels (radii, widths of blurs, displacements) scale with the shorter side over 224, and
-what is drawn in space (snow, frost, fog) is drawn for 224 px and resized; noise is per pixel at any size.
+snow, frost and fog are as large in a small picture as in a large one; noise is per pixel at any size, and JPEG's blocks
+have eight.
 
 Shape letters: H W image size.
 """

@@ -1,11 +1,11 @@
-"""Snow, frost and fog. Shape letters: H W image size, h w the size that they are drawn for."""
+"""Snow, frost and fog. Shape letters: H W image size."""
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmfound.data.corruptions.filters import resize, scale_of, streak, zoomed
+from mmfound.data.corruptions.filters import SIDE, resize, scale_of, streak, zoomed
 
 _GREY = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
 _ICE = torch.tensor([0.88, 0.95, 1.0])[:, None, None]
@@ -35,28 +35,29 @@ def frost(image: Tensor, severity: int, draw: np.random.Generator) -> Tensor:
     Bluish white, in veins along the ridges of a fractal, thicker in some places than in others.
     """
     kept, added = ((1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75))[severity - 1]
-    height, width = _drawn_size(image)
+    height, width = image.shape[-2:]
     veins = 1 - (2 * fractal(height, width, 1.5, draw) - 1).abs()
     cover = fractal(height, width, 2.0, draw)
     ice = (0.25 + 0.75 * cover) * (0.35 + 0.65 * veins**2)
-    return kept * image + added * resize(ice, *image.shape[-2:]) * _ICE
+    return kept * image + added * ice * _ICE
 
 
 def fog(image: Tensor, severity: int, draw: np.random.Generator) -> Tensor:
     """A fractal mist, the range of the picture pressed together to make room for it."""
     density, decay = ((1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4))[severity - 1]
-    mist = resize(fractal(*_drawn_size(image), decay, draw), *image.shape[-2:])
+    mist = fractal(*image.shape[-2:], decay, draw)
     brightest = float(image.max())
     return (image + density * mist) * (brightest / max(brightest + density, 1e-6))
 
 
 def fractal(height: int, width: int, decay: float, draw: np.random.Generator) -> Tensor:
-    """A plasma, [1, height, width] in [0, 1], whose corner is cut from a square of a power of two.
+    """A plasma, [1, height, width] in [0, 1], of which the longer side shows 224 parts in 256.
 
     Lattices of uniform noise, each twice as fine as the one before and `decay` squared times as weak, interpolated and
-    added: what midpoint displacement (the original's diamond-square) comes down to.
+    added: what midpoint displacement (the original's diamond-square) comes down to. A larger picture has more of them;
+    the coarse ones are the same at every size.
     """
-    side = 1 << (max(height, width) - 1).bit_length()
+    side = max(2, round(max(height, width) * 256 / SIDE))
     plasma = torch.zeros(1, 1, side, side)
     strength, cells = 1.0, 2
     while cells <= side:
@@ -64,11 +65,11 @@ def fractal(height: int, width: int, decay: float, draw: np.random.Generator) ->
         wrapped = F.pad(lattice, (0, 1, 0, 1), mode="circular")
         plasma += F.interpolate(wrapped, (side + 1, side + 1), mode="bilinear", align_corners=True)[..., :-1, :-1]
         strength, cells = strength / decay**2, 2 * cells
-    plasma = (plasma - plasma.min()) / (plasma.max() - plasma.min())
+    plasma = (plasma - plasma.min()) / (plasma.max() - plasma.min()).clamp(min=1e-6)
     return plasma[0, :, :height, :width]
 
 
 def _drawn_size(image: Tensor) -> tuple[int, int]:
-    """h and w: 224 for the shorter side."""
+    """Height and width with 224 for the shorter side."""
     height, width = image.shape[-2:]
     return round(height / scale_of(image)), round(width / scale_of(image))
