@@ -296,7 +296,8 @@ def main() -> None:
     parser.add_argument("--no_memory", action="store_true")
     args = parser.parse_args()
     print(f"{args.model}, batch {args.batch}, {args.precision}, {args.device}, compile {args.compile}")
-    print("| captions to | open_clip step/s | ours | x | open_clip evaluation/s | ours | x |\n|---|---|---|---|---|---|---|")
+    print("| captions to | open_clip step/s | ours | x | open_clip evaluation/s | ours | x |")
+    print("|---" * 7 + "|")
     for name in args.captions:
         if name == "emoji" and not Path(EMOJI).parent.is_dir():
             continue

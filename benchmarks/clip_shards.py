@@ -1,6 +1,7 @@
-"""Training CLIP from JPEG shards, side by side with open_clip: each with its own loader, and the same weights and step.
+"""Training CLIP from JPEG shards, side by side with open_clip: each with its own loader, same weights, same step.
 
-    pip install 'mmfound[bench,pretrained]' pandas psutil && OMP_NUM_THREADS=1 python -W ignore benchmarks/clip_shards.py
+    pip install 'mmfound[bench,pretrained]' pandas psutil
+    OMP_NUM_THREADS=1 python -W ignore benchmarks/clip_shards.py
 
 Shards, crops and captions are those of benchmarks/data.py, models and steps those of benchmarks/clip.py. Rounds of the
 two are interleaved; x is the median over rounds of the ratio within a round. CPU-seconds are those of the main process

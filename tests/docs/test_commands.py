@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mmfound.cli import main
-from tests.interop.references import SIZES, transformers_clip
 from tests.embedding.tiny import photos, tiny_export
+from tests.interop.references import SIZES, transformers_clip
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

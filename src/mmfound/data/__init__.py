@@ -12,6 +12,7 @@ from mmfound.data.sources import (
     Arrow,
     ClassFolders,
     CocoCaptions,
+    Corrupted,
     Digits,
     FewShotSplit,
     ImageFiles,
@@ -22,9 +23,10 @@ from mmfound.data.sources import (
     Table,
     TarShards,
     Torchvision,
+    Transformed,
     Vqa2,
 )
-from mmfound.data.transforms import CenterCrop, RandomCrop, RandomResizedCrop, Resize
+from mmfound.data.transforms import CenterCrop, RandomCrop, RandomResizedCrop, Resize, TrimBorder
 from mmfound.data.watch import DataWait
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "CenterCrop",
     "ClassFolders",
     "CocoCaptions",
+    "Corrupted",
     "DataWait",
     "Digits",
     "FewShotSplit",
@@ -59,6 +62,8 @@ __all__ = [
     "TarShards",
     "Torchvision",
     "TrainLoader",
+    "Transformed",
+    "TrimBorder",
     "Vqa2",
     "image_float",
 ]

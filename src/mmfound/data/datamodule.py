@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -20,6 +20,7 @@ from mmfound.data.order import BlockShuffle, Order
 from mmfound.data.reader import ListReader, Prepare, StreamReader
 from mmfound.data.sampler import BatchPlan, PassSampler, ShareSampler
 from mmfound.data.source import Source
+from mmfound.data.sources.transformed import Transformed
 from mmfound.data.stream import Passes
 from mmfound.data.transforms import CenterCrop, RandomResizedCrop
 from mmfound.data.workers import StartMethod, Workers, default_count
@@ -198,6 +199,12 @@ class ImageTextData(LightningDataModule):
                 yield image_float(moved)
             if self.between_eval_batches is not None and number < common:
                 self.between_eval_batches()
+
+    def eval_pictures(self, source: Source) -> Source:
+        """A source with its pictures decoded and transformed as `eval_batches` does it, uint8."""
+        prepare = self._eval_prepare
+        image = cast(nn.Module, prepare.image)
+        return Transformed(source, image, max_pixels=prepare.max_pixels, alpha=prepare.alpha, exif=prepare.exif)
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """Make the picture float32 in [0, 1], on the device; in a batch of several chunks, the task does it."""

@@ -56,6 +56,23 @@ class CenterCrop(nn.Module):
         return image[:, top : top + self.size, left : left + self.size]
 
 
+class TrimBorder(nn.Module):
+    """Cuts the same number of pixels off all four sides, as for ObjectNet's red border of two pixels.
+
+    Args:
+        pixels: how many.
+    """
+
+    def __init__(self, pixels: int) -> None:
+        super().__init__()
+        self.pixels = pixels
+
+    def forward(self, image: Tensor) -> Tensor:
+        """[3, H, W] -> [3, H - 2 * pixels, W - 2 * pixels], uint8."""
+        height, width = image.shape[-2:]
+        return image[:, self.pixels : height - self.pixels, self.pixels : width - self.pixels]
+
+
 class RandomCrop(nn.Module):
     """A random square of the picture whose shorter edge has been resized to `size`: CLIP's only augmentation.
 

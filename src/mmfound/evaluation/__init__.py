@@ -1,22 +1,37 @@
 """Evaluators that a recipe names: a source, a metric, and the ability they need."""
 
 from mmfound.evaluation.accuracy import Accuracy
+from mmfound.evaluation.class_maps import ClassMap, NamedClasses, Numbered, ObjectNetClasses, SameNames
 from mmfound.evaluation.classifiers import Classifier, LogisticRegression, Neighbours, RidgeRegression
+from mmfound.evaluation.common_corruptions import CommonCorruptions
+from mmfound.evaluation.earlier import EffectiveRobustness, ReferenceModel
 from mmfound.evaluation.evaluator import Evaluator
 from mmfound.evaluation.few_shot import FewShot
 from mmfound.evaluation.linear_probe import Probe
 from mmfound.evaluation.retrieval import Retrieval
+from mmfound.evaluation.robustness import Robustness
+from mmfound.evaluation.shifts import Shift
 from mmfound.evaluation.zero_shot import ZeroShot
 
 __all__ = [
     "Accuracy",
+    "ClassMap",
     "Classifier",
+    "CommonCorruptions",
+    "EffectiveRobustness",
     "Evaluator",
     "FewShot",
     "LogisticRegression",
+    "NamedClasses",
     "Neighbours",
+    "Numbered",
+    "ObjectNetClasses",
     "Probe",
+    "ReferenceModel",
     "Retrieval",
     "RidgeRegression",
+    "Robustness",
+    "SameNames",
+    "Shift",
     "ZeroShot",
 ]
