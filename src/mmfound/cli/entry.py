@@ -28,6 +28,8 @@ run a recipe (--config RECIPE.yaml or a short name; --help lists its options):
 
 turn one thing into another:
   convert    one file, or an export, from a checkpoint that several ranks have written
+  interpolate
+             exports between two exports of one model, such as before and after fine-tuning
 
 look around:
   recipes    list the recipes, or `recipes show NAME`
@@ -102,6 +104,12 @@ def _convert(argv: list[str]) -> int:
     return main(argv)
 
 
+def _interpolate(argv: list[str]) -> int:
+    from mmfound.cli.interpolate import main
+
+    return main(argv)
+
+
 def _training(subcommand: str) -> Callable[[list[str]], int]:
     def run(argv: list[str]) -> int:
         # OpenMP threads that spin between operations cost a sixth of the CPU time for nothing, and on a shared machine
@@ -119,6 +127,7 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "recipes": _recipes,
     "plugins": _plugins,
     "convert": _convert,
+    "interpolate": _interpolate,
     "data": _data,
     "doctor": _doctor,
 }
