@@ -85,7 +85,7 @@ class TextTransformer(nn.Module):
         return x_BLD
 
     def depths(self) -> dict[str, int]:
-        """Depth of every parameter by name: embeddings 0, block i at i + 1, the last norm with the last one, then head."""
+        """Depth of every parameter by name: embeddings 0, block i at i + 1, the last norm there too, then head."""
         depth = len(self.blocks)
         ends = {"token_embedding": 0, "positional_embedding": 0, "ln_final": depth, "text_projection": depth + 1}
         parts = ((name, name.split(".")) for name, _ in self.named_parameters())

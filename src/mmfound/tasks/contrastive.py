@@ -36,7 +36,7 @@ class Contrastive(Task):
     ) -> None:
         super().__init__(optim)
         self.encoder = encoder
-        self.positives = positives
+        self.positives: Positives = positives
         self.bounds = {"encoder.logit_scale": (0.0, math.log(max_logit_scale))}
 
     def compute_losses(self, batch: ImageTextBatch) -> dict[str, Tensor]:

@@ -24,7 +24,7 @@ class DistilledContrastive(Task):
         optim: optimiser and learning-rate schedule.
         distillation_weight: of the teacher's targets beside the pairs'; 1 in open_clip.
         max_logit_scale: upper bound on the student's exp(logit_scale).
-        positives: what belongs together in the contrastive part: only the two sides of a "pair", all pairs with an equal
+        positives: what belongs together in the contrastive part: the two sides of a "pair", all pairs with an equal
             "caption", or all with an equal "label".
 
     Source: open_clip's DistillClipLoss.
@@ -46,7 +46,7 @@ class DistilledContrastive(Task):
         self.encoder = encoder
         self.teacher = teacher
         self.distillation_weight = distillation_weight
-        self.positives = positives
+        self.positives: Positives = positives
         self.bounds = {"encoder.logit_scale": (0.0, math.log(max_logit_scale))}
 
     def compute_losses(self, batch: ImageTextBatch) -> dict[str, Tensor]:

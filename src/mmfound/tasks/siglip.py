@@ -36,7 +36,7 @@ class Siglip(Task):
         if encoder.logit_bias is None:
             raise ConfigError("Siglip needs an encoder with a bias: set encoder.init_bias, -10 in the paper.")
         self.encoder = encoder
-        self.positives = positives
+        self.positives: Positives = positives
 
     def compute_losses(self, batch: ImageTextBatch) -> dict[str, Tensor]:
         """`loss`, `logit_scale` as the factor on the similarities, and `logit_bias`."""
