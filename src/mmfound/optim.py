@@ -9,6 +9,10 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from mmfound.rates import Rates
+
+_FACTOR = "rate"  # of a parameter group, until it is built
+
 
 class Schedule(Protocol):
     """A multiple of the peak learning rate as a function of the step."""
@@ -67,25 +71,40 @@ class Optim:
         schedule: factor on the learning rate by step.
         no_decay: names (or ends of dotted names) of further parameters that do not decay, such as
             `positional_embedding`; OpenAI's training decayed those.
+        rates: multiples of the learning rate by weight, such as `mmfound.rates.LayerDecay`; by default all have it.
     """
 
-    def __init__(self, optimizer: OptimizerCallable, schedule: Schedule, no_decay: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        optimizer: OptimizerCallable,
+        schedule: Schedule,
+        no_decay: Sequence[str] = (),
+        rates: Rates | None = None,
+    ) -> None:
         self.optimizer = optimizer
         self.schedule = schedule
         self.no_decay = tuple(no_decay)
+        self.rates = rates
 
     def build(self, module: nn.Module, total_steps: int) -> dict[str, Any]:
         """What LightningModule.configure_optimizers returns, over the trainable parameters of `module`."""
         optimizer = self.optimizer(self.groups(module))  # pyright: ignore[reportArgumentType]
+        for group in optimizer.param_groups:
+            group["lr"] = group["lr"] * group.pop(_FACTOR, 1.0)
         scheduler = LambdaLR(optimizer, lambda step: self.schedule(step, total_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def groups(self, module: nn.Module) -> list[dict[str, Any]]:
-        """Two parameter groups: with the optimiser's weight decay, and without."""
+        """Parameter groups: with the optimiser's weight decay, and without; for each rate, the highest first."""
         trainable = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
-        decay = [p for name, p in trainable if self._decays(name, p)]
-        rest = [p for name, p in trainable if not self._decays(name, p)]
-        groups = [{"params": decay}, {"params": rest, "weight_decay": 0.0}]
+        factors = self.rates(module) if self.rates is not None else {}
+        groups: list[dict[str, Any]] = []
+        for factor in sorted(set(factors.values()), reverse=True) or [1.0]:
+            mine = [(name, p) for name, p in trainable if factors.get(name, 1.0) == factor]
+            decay = [p for name, p in mine if self._decays(name, p)]
+            rest = [p for name, p in mine if not self._decays(name, p)]
+            own = {_FACTOR: factor} if factors else {}
+            groups += [{"params": decay, **own}, {"params": rest, "weight_decay": 0.0, **own}]
         return [group for group in groups if group["params"]]
 
     def _decays(self, name: str, parameter: nn.Parameter) -> bool:

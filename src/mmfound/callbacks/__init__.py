@@ -5,6 +5,7 @@ from mmfound.callbacks.divergence import Divergence
 from mmfound.callbacks.ema import Ema
 from mmfound.callbacks.evaluations import Evaluations
 from mmfound.callbacks.export_weights import ExportWeights
+from mmfound.callbacks.freeze import Freeze
 from mmfound.callbacks.hyperparameters import LogHyperparameters
 from mmfound.callbacks.predictions import Predictions
 from mmfound.callbacks.progress import Progress
@@ -18,6 +19,7 @@ __all__ = [
     "Ema",
     "Evaluations",
     "ExportWeights",
+    "Freeze",
     "LogHyperparameters",
     "Predictions",
     "Progress",

@@ -34,6 +34,8 @@ use weights, ours or downloaded:
 turn one thing into another:
   convert    one file, or an export, from a checkpoint that several ranks have written
   export     weights of ours or another library's, in our format or for OpenAI's CLIP, open_clip or Hugging Face
+  interpolate
+             exports between two exports of one model, such as before and after fine-tuning
 
 look around:
   recipes    list the recipes, or `recipes show NAME`
@@ -134,6 +136,12 @@ def _search(argv: list[str]) -> int:
     return main(argv)
 
 
+def _interpolate(argv: list[str]) -> int:
+    from mmfound.cli.interpolate import main
+
+    return main(argv)
+
+
 def _training(subcommand: str) -> Callable[[list[str]], int]:
     def run(argv: list[str]) -> int:
         _let_threads_sleep()
@@ -159,6 +167,7 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "plugins": _plugins,
     "convert": _convert,
     "export": _export,
+    "interpolate": _interpolate,
     "data": _data,
     "doctor": _doctor,
 }

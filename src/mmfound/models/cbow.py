@@ -37,3 +37,7 @@ class Cbow(nn.Module):
         """
         embedded_BLD = self.token_embedding(tokens) * token_mask[..., None]
         return self.text_projection(embedded_BLD.sum(dim=1) / token_mask.sum(dim=1, keepdim=True))
+
+    def depths(self) -> dict[str, int]:
+        """Depth of every parameter by name: 0 for the embedding, 1 for the head."""
+        return {name: int(name.startswith("text_projection")) for name, _ in self.named_parameters()}

@@ -46,6 +46,11 @@ class ConvTower(nn.Module):
         """[B, 3, H, W] in [0, 1] to the grid before pooling, row by row: [B, N, D]."""
         return self._features(image).flatten(2).transpose(1, 2)
 
+    def depths(self) -> dict[str, int]:
+        """Depth of every parameter by name: the first convolution 0, head last."""
+        names = [(name, name.split(".")) for name, _ in self.named_parameters()]
+        return {name: len(self.layers) if part[0] == "head" else int(part[1]) for name, part in names}
+
     def _features(self, image: Tensor) -> Tensor:
         pixels = self.pixels(image).to(self.head.weight.dtype, memory_format=torch.channels_last)
         return self.layers(pixels)

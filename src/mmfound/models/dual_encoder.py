@@ -20,9 +20,11 @@ class DualEncoder(nn.Module):
         text_tower: [B, L] ids and [B, L] mask to [B, E].
         init_temperature: similarities are divided by it at the start; learned as `logit_scale`, the logarithm of its
             inverse.
-        init_bias: added to scaled similarities, learned as `logit_bias`; -10 in SigLIP (Zhai et al. 2023,
-            arXiv:2303.15343, section 3.2, with a temperature of 0.1), none in CLIP.
+        init_bias: added to the scaled similarities at the start; learned as `logit_bias`, which only losses with a bias
+            read (-10 in Zhai et al. 2023, arXiv:2303.15343). Without it there is none.
     """
+
+    logit_bias: nn.Parameter | None
 
     def __init__(
         self,
@@ -36,7 +38,8 @@ class DualEncoder(nn.Module):
         self.text_tower = text_tower
         # FSDP2 and ZeRO refuse parameters without dimensions.
         self.logit_scale = nn.Parameter(torch.full((1,), -math.log(init_temperature)))
-        self.logit_bias = None if init_bias is None else nn.Parameter(torch.full((1,), float(init_bias)))
+        bias = None if init_bias is None else nn.Parameter(torch.full((1,), float(init_bias)))
+        self.register_parameter("logit_bias", bias)
 
     def embed_image(self, image: Tensor) -> Tensor:
         """[B, 3, H, W] float32 RGB in [0, 1] to [B, E] of unit length, float32 at least."""

@@ -83,3 +83,10 @@ class TextTransformer(nn.Module):
         for block in self.blocks:
             x_BLD = block(x_BLD, causal=True)
         return x_BLD
+
+    def depths(self) -> dict[str, int]:
+        """Depth of every parameter by name: embeddings 0, block i at i + 1, the last norm there too, then head."""
+        depth = len(self.blocks)
+        ends = {"token_embedding": 0, "positional_embedding": 0, "ln_final": depth, "text_projection": depth + 1}
+        parts = ((name, name.split(".")) for name, _ in self.named_parameters())
+        return {name: ends[part[0]] if part[0] in ends else int(part[1]) + 1 for name, part in parts}

@@ -10,6 +10,7 @@ from typing import Any
 import timm
 import torch
 from timm.layers.activations import QuickGELU
+from timm.models import group_parameters
 from torch import Tensor, nn
 
 from mmfound.errors import ConfigError
@@ -85,6 +86,19 @@ class TimmTower(nn.Module):
             return features[:, getattr(self.model, "num_prefix_tokens", 0) :]
         channels_first = getattr(self.model, "output_fmt", "NCHW") == "NCHW"
         return features.flatten(2).transpose(1, 2) if channels_first else features.flatten(1, 2)
+
+    def depths(self) -> dict[str, int]:
+        """Depth of every parameter by name, as timm counts it: stem 0, block i at i + 1, head last.
+
+        Raises:
+            ConfigError: when timm does not say it of this architecture.
+        """
+        if not hasattr(self.model, "group_matcher"):
+            raise ConfigError(
+                f"timm does not know the layers of {type(self.model).__name__}; use mmfound.rates.RateTable."
+            )
+        depth: Any = group_parameters(self.model, self.model.group_matcher(coarse=False), reverse=True)
+        return {f"model.{name}": layer for name, layer in depth.items()}
 
     def _pixels(self, image: Tensor) -> Tensor:
         dtype = next(self.model.parameters()).dtype

@@ -3,6 +3,8 @@
 from mmfound.tasks.base import Task
 from mmfound.tasks.classification import Classification
 from mmfound.tasks.contrastive import Contrastive
+from mmfound.tasks.distillation import DistilledContrastive
 from mmfound.tasks.pretrained import Pretrained
+from mmfound.tasks.siglip import Siglip
 
-__all__ = ["Classification", "Contrastive", "Pretrained", "Task"]
+__all__ = ["Classification", "Contrastive", "DistilledContrastive", "Pretrained", "Siglip", "Task"]

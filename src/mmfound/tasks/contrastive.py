@@ -1,16 +1,16 @@
 """Contrastive image-text pre-training (Radford et al. 2021, arXiv:2103.00020, section 2.3)."""
 
 import math
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from torch import Tensor
 
 from mmfound.batch import ImageTextBatch
-from mmfound.errors import ConfigError
 from mmfound.losses.contrastive import clip_loss
 from mmfound.models import DualEncoder
 from mmfound.optim import Optim
 from mmfound.tasks.base import Task
+from mmfound.tasks.pairs import Positives, check_vocabulary, groups, tokenizer_in
 
 
 class Contrastive(Task):
@@ -32,18 +32,18 @@ class Contrastive(Task):
         encoder: DualEncoder,
         optim: Optim,
         max_logit_scale: float = 100.0,
-        positives: Literal["pair", "caption", "label"] = "pair",
+        positives: Positives = "pair",
     ) -> None:
         super().__init__(optim)
         self.encoder = encoder
-        self.positives = positives
+        self.positives: Positives = positives
         self.bounds = {"encoder.logit_scale": (0.0, math.log(max_logit_scale))}
 
     def compute_losses(self, batch: ImageTextBatch) -> dict[str, Tensor]:
         """`loss`, and `logit_scale` as the factor on the similarities."""
         image_BE, text_BE = self.encode(batch)
         scale = self.encoder.logit_scale.to(image_BE.dtype).exp()
-        loss = clip_loss(image_BE, text_BE, scale, group_B=self._groups(batch))
+        loss = clip_loss(image_BE, text_BE, scale, group_B=groups(batch, self.positives))
         return {"loss": loss, "logit_scale": scale.detach().squeeze()}
 
     def encode_chunk(self, batch: ImageTextBatch) -> tuple[Tensor, Tensor]:
@@ -63,24 +63,6 @@ class Contrastive(Task):
         return self.encoder.embed_text(tokens, token_mask)
 
     def setup(self, stage: str) -> None:
-        """Refuse a tokenizer with more ids than the text tower has rows; on a GPU that ends in a device assertion."""
+        """Refuse a tokenizer with more ids than the text tower has rows."""
         super().setup(stage)
-        tokenizer = getattr(getattr(self.trainer, "datamodule", None), "tokenizer", None)
-        table = getattr(self.encoder.text_tower, "token_embedding", None)
-        if tokenizer is not None and table is not None and tokenizer.vocab_size > table.num_embeddings:
-            raise ConfigError(
-                f"the text tower has vocab_size {table.num_embeddings}, but {type(tokenizer).__name__} makes "
-                f"{tokenizer.vocab_size} ids. Set the text tower's vocab_size to that."
-            )
-
-    def _groups(self, batch: ImageTextBatch) -> Tensor | None:
-        if self.positives == "pair":
-            return None
-        if self.positives == "caption":
-            return batch["text_id"]
-        if "label" not in batch:
-            raise ConfigError(
-                f"positives: label needs labels, but the batch has only {sorted(batch)}. "
-                "Use a source with labels, or positives: caption."
-            )
-        return batch["label"]
+        check_vocabulary(self.encoder.text_tower, tokenizer_in(self.trainer))

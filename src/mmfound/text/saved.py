@@ -4,7 +4,8 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Protocol
 
 from mmfound.errors import ConfigError
 
@@ -14,6 +15,14 @@ KEYS = {
     "FileTokenizer": {"context", "clean", "model"},
     "TrainedBpe": {"vocab_size", "context", "bpe"},
 }
+
+
+class Saves(Protocol):
+    """A tokenizer."""
+
+    def save(self, folder: Path) -> None:
+        """Write `folder/tokenizer.json`."""
+        ...
 
 
 def write_saved(folder: Path, content: Mapping[str, Any]) -> None:
@@ -56,3 +65,10 @@ def read_saved(path: Path) -> dict[str, Any]:
     if missing := KEYS[kind] - content.keys():
         raise ConfigError(f"{path} is damaged: it lacks {sorted(missing)}; export it again")
     return content
+
+
+def content_of(tokenizer: Saves) -> dict[str, Any]:
+    """What a tokenizer would save, for comparing two."""
+    with TemporaryDirectory() as folder:
+        tokenizer.save(Path(folder))
+        return read_saved(Path(folder) / FILE)

@@ -1,0 +1,65 @@
+"""Image-text pre-training with a sigmoid for each picture and text (Zhai et al. 2023, arXiv:2303.15343)."""
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from mmfound.batch import ImageTextBatch
+from mmfound.errors import ConfigError
+from mmfound.losses.sigmoid import siglip_loss
+from mmfound.models import DualEncoder
+from mmfound.optim import Optim
+from mmfound.tasks.base import Task
+from mmfound.tasks.pairs import Positives, check_vocabulary, groups, tokenizer_in
+
+
+class Siglip(Task):
+    """Tell of every picture and text of the global batch whether they belong together.
+
+    Scale and bias are free, and neither decays.
+
+    Args:
+        encoder: with a bias; the paper begins with `init_temperature: 0.1` and `init_bias: -10`.
+        optim: optimiser and learning-rate schedule.
+        positives: what belongs together: only the two sides of a "pair" as in the paper, all pairs with an equal
+            "caption", or all with an equal "label" (for small vocabularies, where equal captions meet in a batch).
+
+    Raises:
+        ConfigError: when the encoder has no bias.
+    """
+
+    batch_type = ImageTextBatch
+    whole_batch_loss: ClassVar[bool] = True
+
+    def __init__(self, encoder: DualEncoder, optim: Optim, positives: Positives = "pair") -> None:
+        super().__init__(optim)
+        if encoder.logit_bias is None:
+            raise ConfigError("Siglip needs an encoder with a bias: set encoder.init_bias, -10 in the paper.")
+        self.encoder = encoder
+        self.positives: Positives = positives
+
+    def compute_losses(self, batch: ImageTextBatch) -> dict[str, Tensor]:
+        """`loss`, `logit_scale` as the factor on the similarities, and `logit_bias`."""
+        image_BE, text_BE = self.encode(batch)
+        assert self.encoder.logit_bias is not None
+        bias = self.encoder.logit_bias.to(image_BE.dtype)
+        scale = self.encoder.logit_scale.to(image_BE.dtype).exp()
+        loss = siglip_loss(image_BE, text_BE, scale, bias, group_B=groups(batch, self.positives))
+        return {"loss": loss, "logit_scale": scale.detach().squeeze(), "logit_bias": bias.detach().squeeze()}
+
+    def encode_chunk(self, batch: ImageTextBatch) -> tuple[Tensor, Tensor]:
+        """Both embeddings of each pair, [B, E]."""
+        return self.embed_image(batch["image"]), self.embed_text(batch["tokens"], batch["token_mask"])
+
+    def embed_image(self, image: Tensor) -> Tensor:
+        """[B, 3, H, W] float32 RGB in [0, 1] to [B, E] float32 of unit length."""
+        return self.encoder.embed_image(image)
+
+    def embed_text(self, tokens: Tensor, token_mask: Tensor) -> Tensor:
+        """[B, L] int64 ids and [B, L] bool mask to [B, E] float32 of unit length."""
+        return self.encoder.embed_text(tokens, token_mask)
+
+    def setup(self, stage: str) -> None:
+        """Refuse a tokenizer with more ids than the text tower has rows."""
+        super().setup(stage)
+        check_vocabulary(self.encoder.text_tower, tokenizer_in(self.trainer))
