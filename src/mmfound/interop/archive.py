@@ -165,13 +165,13 @@ class _TensorPickle(pickle._Unpickler):  # pyright: ignore[reportAttributeAccess
             "torch._utils _rebuild_parameter_with_state": _Honoured(lambda data, *_: data),
         }
 
-    def find_class(self, module_name: str, global_name: str, /) -> Any:
-        if module_name == "torch" and (global_name in _DTYPES or global_name in _STORAGES):
-            return _DTYPES.get(global_name) or _STORAGES[global_name]
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "torch" and (name in _DTYPES or name in _STORAGES):
+            return _DTYPES.get(name) or _STORAGES[name]
         # One class a name and file, so that whatever a pickle does to it stays there.
-        return self._known.setdefault(f"{module_name} {global_name}", type("Inert", (Inert,), {}))
+        return self._known.setdefault(f"{module} {name}", type("Inert", (Inert,), {}))
 
-    def persistent_load(self, pid: Any, /) -> Any:
+    def persistent_load(self, pid: Any) -> Any:
         if isinstance(pid, tuple) and pid[:1] == ("module",):  # the older format adds a class's source
             return pid[1]
         kind, dtype, key, _, count = pid[:5]
