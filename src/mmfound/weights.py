@@ -183,7 +183,10 @@ def _foreign(path: Path, part: str | None, said: Mapping[str, Any]) -> nn.Module
     from mmfound.interop.facts import Said
 
     config, state = foreign.read(path, Said(**said))
-    whole = build(config, str(path))
+    try:
+        whole = build(config, str(path))
+    except (ValueError, AssertionError, RuntimeError) as error:  # whatever timm makes of impossible sizes
+        raise ConfigError(f"{path} was taken for {_outline(config)}, which cannot be built: {error}.") from error
     problem = load(whole, foreign.fit_positions(state, whole, Said(**said)))
     if problem is not None:
         raise ConfigError(f"{path} was taken for {_outline(config)} and does not fit it: {problem}.")

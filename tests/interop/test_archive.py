@@ -129,6 +129,31 @@ def test_hand_made_pickles_are_harmless(pickled: bytes):
     assert Inert.state is None
 
 
+def test_a_wrong_number_does_not_fill_the_memory():
+    """LONG_BINPUT: the place in the memo, for which pickle's own reader in C would make room."""
+    before = _resident()
+    with pytest.raises((ConfigError, DataError)):
+        read_tensors(archive(b"\x80\x02Nr\x00\x00\x00\x10."))
+    assert _resident() - before < 2**26
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_damage_anywhere_is_told_or_harmless(zipped: bool):
+    torch.save({"a": torch.randn(30, 4), "b": {"c": torch.ones(5)}}, "x.pt", _use_new_zipfile_serialization=zipped)
+    data = Path("x.pt").read_bytes()
+    told = 0
+    for seed in range(100):
+        damaged = bytearray(data)
+        for place in torch.randint(len(data), (4,), generator=torch.Generator().manual_seed(seed)).tolist():
+            damaged[place] ^= 0x55
+        Path("y.pt").write_bytes(damaged)
+        try:
+            read_tensors(Path("y.pt"))
+        except (ConfigError, DataError):
+            told += 1
+    assert told > 10
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_torchscript_is_walked_and_its_code_left_alone():
     class Net(nn.Module):

@@ -16,9 +16,10 @@ from mmfound.errors import ConfigError
 from mmfound.interop import exports
 from mmfound.models import Cbow, ClipResNet, ConvTower, DualEncoder, SiglipText, TextTransformer, TimmTower
 from mmfound.nn import NormalizePixels
-from mmfound.text import ClipBpe, TrainedBpe
+from mmfound.text import ClipBpe, FileTokenizer, TrainedBpe
 from mmfound.text.tokenizer import Tokenizer
 from tests.interop.references import CONTEXT, VOCABULARY, assert_same, randomize, texts
+from tests.text.test_file_tokenizer import unigram
 
 open_clip = pytest.importorskip("open_clip")
 HALF = (0.5, 0.5, 0.5)
@@ -193,6 +194,22 @@ def test_an_end_token_that_is_not_the_largest_is_said_to_open_clip(tmp_path: Pat
     for target in ("openai", "hf"):
         with pytest.raises(ConfigError, match="largest id, and TrainedBpe ends texts otherwise"):
             exports.write(encoder, described, tokenizer, target, tmp_path / target)  # pyright: ignore
+
+
+@pytest.mark.filterwarnings("ignore:.*")
+def test_a_tokenizer_of_a_file_goes_along_to_open_clip(tmp_path: Path):
+    pytest.importorskip("transformers")
+    model = unigram()
+    tokenizer = FileTokenizer(json.loads(model.to_str()), CONTEXT, "canonicalize")
+    tower = siglip_text()
+    tower["init_args"]["vocab_size"] = tokenizer.vocab_size
+    encoder, described = encoder_of(vit("gelu_tanh"), tower, bias=-10.0)
+    exports.write(encoder, described, tokenizer, "open_clip", tmp_path / "x")
+    captions = ["A photo, of a cat!", "two_red boxes", "cat " * 30]
+    theirs = open_clip.get_tokenizer(f"local-dir:{tmp_path / 'x'}")(captions)
+    ours = tokenizer(captions)
+    assert torch.equal(ours["tokens"].masked_fill(~ours["token_mask"], 1), theirs)
+    assert torch.equal(tokenizer_of(tmp_path / "x")(captions)["tokens"], ours["tokens"])
 
 
 CONV = {"class_path": "mmfound.models.ConvTower", "init_args": {"width": 8, "embed_dim": 32}}

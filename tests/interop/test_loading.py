@@ -376,6 +376,29 @@ class TestRefusals:
         with pytest.raises(ConfigError, match="no_causal_mask True"):
             loaded(tmp_path)
 
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"vision_config": {"num_attention_heads": "many"}},
+            {"vision_config": [1]},
+            {"text_config": {"hidden_act": "relu"}},
+            {"vision_config": {"image_size": 7}},
+        ],
+    )
+    def test_a_configuration_of_nonsense(self, wrong: dict[str, Any], tmp_path: Path):
+        references.transformers_clip(SIZES["ViT-B-32"]).save_pretrained(tmp_path)
+        config = json.loads((tmp_path / "config.json").read_text())
+        (tmp_path / "config.json").write_text(json.dumps(config | wrong))
+        with pytest.raises(ConfigError, match=str(tmp_path)):
+            loaded(tmp_path)
+
+    def test_weights_of_strange_shapes(self, tmp_path: Path):
+        state = open_clip_model(references.model_config("ViT-B-32")).state_dict()
+        for name in ("visual.conv1.weight", "visual.positional_embedding", "token_embedding.weight", "logit_scale"):
+            torch.save(state | {name: torch.ones(2, 2, 2)}, tmp_path / "x.pt")
+            with pytest.raises(ConfigError, match=r"x\.pt"):
+                loaded(tmp_path / "x.pt", activation="gelu")
+
     def test_options_for_foreign_weights_on_an_export_of_ours(self, tmp_path: Path):
         references.transformers_siglip().save_pretrained(tmp_path / "hf")
         described = weights.describe(tmp_path / "hf")

@@ -21,6 +21,7 @@ from torch import Tensor
 from mmfound.errors import ConfigError, DataError
 
 SUFFIXES = (".safetensors", ".pt", ".bin", ".pth", ".ckpt")
+_LARGEST_PICKLE = 2**28  # of names and shapes alone
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 _MAGIC = 0x1950A86A20F9469CFC6C  # begins the older format (torch/serialization.py)
 _DTYPES = {name: value for name, value in vars(torch).items() if isinstance(value, torch.dtype)}
@@ -145,8 +146,11 @@ class _Honoured:
         return self.__call(*args)  # pyright: ignore[reportAttributeAccessIssue]
 
 
-class _TensorPickle(pickle.Unpickler):
-    """A pickle of which only tensors, plain values and the states of objects come out."""
+class _TensorPickle(pickle._Unpickler):  # pyright: ignore[reportAttributeAccessIssue]
+    """A pickle of which only tensors, plain values and the states of objects come out.
+
+    The one in Python: the one in C fills gigabytes for a wrong number in a damaged file (its memo is an array).
+    """
 
     def __init__(self, file: Any, path: Path) -> None:
         super().__init__(file)
@@ -161,13 +165,13 @@ class _TensorPickle(pickle.Unpickler):
             "torch._utils _rebuild_parameter_with_state": _Honoured(lambda data, *_: data),
         }
 
-    def find_class(self, module_name: str, global_name: str, /) -> Any:
-        if module_name == "torch" and (global_name in _DTYPES or global_name in _STORAGES):
-            return _DTYPES.get(global_name) or _STORAGES[global_name]
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "torch" and (name in _DTYPES or name in _STORAGES):
+            return _DTYPES.get(name) or _STORAGES[name]
         # One class a name and file, so that whatever a pickle does to it stays there.
-        return self._known.setdefault(f"{module_name} {global_name}", type("Inert", (Inert,), {}))
+        return self._known.setdefault(f"{module} {name}", type("Inert", (Inert,), {}))
 
-    def persistent_load(self, pid: Any, /) -> Any:
+    def persistent_load(self, pid: Any) -> Any:
         if isinstance(pid, tuple) and pid[:1] == ("module",):  # the older format adds a class's source
             return pid[1]
         kind, dtype, key, _, count = pid[:5]
@@ -185,6 +189,8 @@ class _ArchivePickle(_TensorPickle):
     """`data.pkl` of an archive, whose storages are other records of it."""
 
     def __init__(self, archive: Any, path: Path) -> None:
+        if archive.get_record_size("data.pkl") > _LARGEST_PICKLE:
+            raise DataError(f"{path} is damaged: its data.pkl would be larger than {_LARGEST_PICKLE} bytes")
         super().__init__(io.BytesIO(archive.get_record("data.pkl")), path)
         if archive.has_record("byteorder") and archive.get_record("byteorder") != b"little":
             raise ConfigError(f"{path} was written on a big-endian machine; save it again on a common one")
@@ -195,7 +201,7 @@ class _ArchivePickle(_TensorPickle):
     def _storage(self, key: str, size: int) -> torch.UntypedStorage:
         record = f"data/{key}"
         start = self._archive.get_record_offset(record)
-        if self._archive.get_record_size(record) < size or start + size > self._bytes:
+        if not 0 <= size <= self._archive.get_record_size(record) or start + size > self._bytes:
             raise DataError(f"{self.path} is damaged: its record {record} is shorter than {size} bytes; copy it again")
         return self._file[start : start + size] if size else torch.UntypedStorage(0)  # pyright: ignore[reportReturnType]
 
@@ -204,8 +210,8 @@ class _OldPickle(_TensorPickle):
     """The tensors' pickle of the older format; its storages come after it, so they are filled later."""
 
     def _storage(self, key: str, size: int) -> torch.UntypedStorage:
-        left = self.path.stat().st_size
-        if size > left:
+        left = self.path.stat().st_size - sum(storage.nbytes() for storage in self._storages.values())
+        if not 0 <= size <= left:
             raise DataError(f"{self.path} is damaged: it names {size} bytes and has {left}; copy it again")
         return torch.UntypedStorage(size)
 

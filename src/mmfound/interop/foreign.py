@@ -111,6 +111,16 @@ def fit_positions(state: Mapping[str, Tensor], module: nn.Module, said: Said) ->
 
 
 def _described(path: Path, said: Said, *, values: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    try:
+        return _recognised(path, said, values=values)
+    except (TypeError, ValueError, KeyError, AttributeError, ZeroDivisionError, RuntimeError) as error:
+        raise ConfigError(
+            f"{path} or the configuration beside it is unlike any that is known ({type(error).__name__}: {error}); "
+            "copy or download it again"
+        ) from error
+
+
+def _recognised(path: Path, said: Said, *, values: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
     files = found.find(path)
     tensors = found.read(files)
     state = to_ours(tensors if values else found.shapes(tensors), _vision(files), path)
