@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
+from jsonargparse import ArgumentParser
 from PIL import Image
 from torch import Tensor, nn
 
@@ -14,6 +16,7 @@ from mmfound.errors import ConfigError, DataError
 from mmfound.evaluation import (
     CommonCorruptions,
     EffectiveRobustness,
+    Evaluator,
     Numbered,
     ObjectNetClasses,
     ReferenceModel,
@@ -276,3 +279,18 @@ def test_an_evaluation_transform_that_changes_its_own_results_is_refused_for_cor
     robustness = Robustness(reference(tmp_path), corruptions=CommonCorruptions(["fog"]), class_names=COLOURS)
     with torch.no_grad(), pytest.raises(ConfigError, match="must leave its own results as they are"):
         robustness.evaluate(ColourModel(), data(eval_image=TrimBorder(1)))
+
+
+@pytest.mark.parametrize(("recipe", "samples"), [("digits", 352), ("fashion_mnist", 600), ("grocery", 500)])
+def test_recipes_build(recipe: str, samples: int, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest):
+    if recipe != "digits":
+        request.getfixturevalue("shared_data")
+    root = Path(__file__).resolve().parents[2]
+    monkeypatch.chdir(root)
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--evaluators", type=list[Evaluator])
+    config = yaml.safe_load((root / "recipes" / "eval" / f"{recipe}_corruptions.yaml").read_text())
+    (robustness,) = parser.instantiate(parser.parse_object(config)).evaluators
+    assert len(robustness.source) == samples
+    robustness.check(ColourModel(), data())
+    assert len(robustness.corruptions.source(robustness.source, data())) == 75 * samples
