@@ -78,7 +78,7 @@ def test_documented_command_works(command: str, tmp_path: Path, monkeypatch: pyt
 
 
 def make_needed(recipe: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a recipe begins with what another one has exported, work in a folder that has it, from a step's training."""
+    """Where a recipe begins with the export of another, work in a folder that has it, from one step of training."""
     path = ROOT / "recipes" / f"{recipe}.yaml"
     if not path.is_file():
         return
