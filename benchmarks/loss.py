@@ -1,4 +1,4 @@
-"""Time and memory of clip_loss, forward and backward, against the textbook formula.
+"""Time and memory of clip_loss and siglip_loss, forward and backward, against the textbook formula and open_clip.
 
 Run: python benchmarks/loss.py [--batch 8192] [--width 512] [--threads 2]
 """
@@ -7,6 +7,7 @@ import argparse
 import multiprocessing
 import resource
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,12 +15,32 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmfound.losses.contrastive import clip_loss
+from mmfound.losses.sigmoid import siglip_loss
+
+VARIANTS = ["textbook", "whole", "1024", "256", "siglip:open_clip", "siglip:1024", "siglip:default"]
 
 
 def textbook(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
     """Two products and two cross-entropies, as the usual open-source loss computes them."""
     target = torch.arange(len(image), device=image.device)
     return (F.cross_entropy(scale * image @ text.T, target) + F.cross_entropy(scale * text @ image.T, target)) / 2
+
+
+def chosen(variant: str, batch: int) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """The loss that a variant's name stands for."""
+    bias = torch.tensor([-10.0], device="cuda" if torch.cuda.is_available() else "cpu", requires_grad=True)
+    if variant == "textbook":
+        return textbook
+    if variant == "siglip:open_clip":
+        from open_clip.loss import SigLipLoss
+
+        theirs = SigLipLoss()
+        return lambda image, text, scale: theirs(image, text, scale, bias)
+    kind, _, tile = variant.rpartition(":")
+    rows = None if tile == "default" else batch if tile == "whole" else int(tile)
+    if kind == "siglip":
+        return lambda image, text, scale: siglip_loss(image, text, scale, bias, tile=rows)
+    return lambda image, text, scale: clip_loss(image, text, scale, tile=rows)
 
 
 def measure(variant: str, batch: int, width: int, threads: int, repeats: int, results: Any) -> None:
@@ -29,13 +50,12 @@ def measure(variant: str, batch: int, width: int, threads: int, repeats: int, re
     device = "cuda" if torch.cuda.is_available() else "cpu"
     image, text = (F.normalize(torch.randn(batch, width, device=device), dim=1).requires_grad_() for _ in range(2))
     scale = torch.tensor([14.3], device=device, requires_grad=True)
-    tile = None if variant in ("textbook", "whole") else int(variant)
+    loss_of = chosen(variant, batch)
     clip_loss(image[:64], text[:64], scale).backward()  # loads kernels
     before, seconds, loss = peak_mib(device), [], torch.zeros(())
     for _ in range(repeats):
         start = time.perf_counter()
-        args = (image, text, scale)
-        loss = textbook(*args) if variant == "textbook" else clip_loss(*args, tile=batch if tile is None else tile)
+        loss = loss_of(image, text, scale)
         loss.backward()
         if device == "cuda":
             torch.cuda.synchronize()
@@ -57,7 +77,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--variants", nargs="+", default=["textbook", "whole", "1024", "256"])
+    parser.add_argument("--variants", nargs="+", default=VARIANTS)
     args = parser.parse_args()
     context = multiprocessing.get_context("spawn")
     print(f"batch {args.batch}, width {args.width}, float32, forward and backward")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
+from torch.utils.data import DataLoader
 
 from mmfound.callbacks import Ema, Freeze
 from mmfound.callbacks.freeze import freeze
@@ -17,6 +18,7 @@ from mmfound.strategies.fsdp2 import Fsdp2
 from mmfound.tasks import Contrastive
 from tests.ranks import run_on_ranks
 
+pytestmark = pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning")
 VIT = {"embed_dim": 32, "depth": 2, "num_heads": 2, "patch_size": 8}
 
 
@@ -29,7 +31,7 @@ def pairs() -> dict:
 
 class Pairs(LightningDataModule):
     def train_dataloader(self):
-        return [pairs()] * 6
+        return DataLoader([pairs()] * 6, batch_size=None)  # pyright: ignore[reportArgumentType]
 
     val_dataloader = train_dataloader
 
@@ -62,7 +64,6 @@ def fit(model: Contrastive, folder, *callbacks, ckpt_path=None, steps: int = 3, 
 LOCKED = "encoder.image_tower.layers.[01].*"
 
 
-@pytest.mark.filterwarnings("ignore:Found .* module")
 def test_frozen_weights_and_their_statistics_stay_and_the_rest_is_trained(tmp_path: Path):
     model = task()
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -78,7 +79,6 @@ def test_frozen_weights_and_their_statistics_stay_and_the_rest_is_trained(tmp_pa
         assert frozen == (name not in ema.average), name
 
 
-@pytest.mark.filterwarnings("ignore:Found .* module")
 def test_a_run_goes_on_bit_for_bit_and_the_checkpoint_is_whole(tmp_path: Path):
     whole = task()
     fit(whole, tmp_path, Freeze([LOCKED]), steps=6)
@@ -112,7 +112,6 @@ def frozen_task() -> Contrastive:
     return model
 
 
-@pytest.mark.filterwarnings("ignore:Found .* module")
 @pytest.mark.timeout(300)
 def test_strategies_agree_on_two_ranks(tmp_path: Path):
     ddp = run_on_ranks(2, under, "ddp", str(tmp_path))[0]
@@ -150,7 +149,7 @@ def test_the_last_groups_of_a_tower_are_left_open_by_a_pattern():
 @pytest.mark.parametrize(
     ("patterns", "said"),
     [
-        (["encoder.text_towr.*"], r"'encoder.text_towr.\*' matches no .* nearest: encoder.text_tower"),
+        (["encoder.text_towr.*"], r"'encoder.text_towr.\*' matches no .* nearest: .*encoder.text_tower"),
         (["image_tower"], "'image_tower' matches no parameter's whole name"),
         ([".*"], "leave nothing to train"),
         (["("], "no regular expression"),

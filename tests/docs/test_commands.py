@@ -70,7 +70,11 @@ def test_documented_command_works(command: str, tmp_path: Path, monkeypatch: pyt
     arguments = shlex.split(command)[1:]
     if "../shared" in command or "grocery" in command:
         request.getfixturevalue("shared_data")
+    if arguments[0] == "interpolate":
+        for folder in arguments[1:3]:
+            make_export("clip/digits", Path(folder).parent, tmp_path, monkeypatch)
     if arguments[0] == "fit":
+        make_needed(arguments[arguments.index("--config") + 1], tmp_path, monkeypatch)
         arguments += [*SHORT, "--run_dir", str(tmp_path)]
     if arguments[0] in ("validate", "test", "predict"):
         options = [*SHORT, "--run_dir", str(tmp_path)]
@@ -91,6 +95,24 @@ def test_documented_command_works(command: str, tmp_path: Path, monkeypatch: pyt
     if "--out" in arguments:
         arguments[arguments.index("--out") + 1] = str(tmp_path / "out.png")
     assert main(arguments) == 0
+
+
+def make_needed(recipe: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a recipe begins with the export of another, work in a folder that has it, from one step of training."""
+    path = ROOT / "recipes" / f"{recipe}.yaml"
+    if not path.is_file():
+        return
+    needed = re.search(r"^# Needs (\S+)/export: mmfound fit --config (\S+)$", path.read_text(), flags=re.MULTILINE)
+    if needed:
+        make_export(needed[2], Path(needed[1]), folder, monkeypatch)
+
+
+def make_export(recipe: str, run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train a step into a run folder below a working folder, which the test is in from then on."""
+    monkeypatch.chdir(folder)
+    if not (folder / "recipes").exists():
+        (folder / "recipes").symlink_to(ROOT / "recipes")
+    assert main(["fit", "--config", recipe, *SHORT, "--run_dir", str(run)]) == 0
 
 
 def test_other_commands_are_known():

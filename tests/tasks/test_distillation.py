@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningDataModule, Trainer
+from torch.utils.data import DataLoader
 
 from mmfound.callbacks.export_weights import exported_name
 from mmfound.errors import ConfigError
@@ -107,11 +108,12 @@ class _Data(LightningDataModule):
         self.tokenizer = tokenizer
 
     def train_dataloader(self):
-        return [batch_of_eight()]
+        return DataLoader([batch_of_eight()], batch_size=None)  # pyright: ignore[reportArgumentType]
 
     val_dataloader = train_dataloader
 
 
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
 def test_a_teacher_with_another_tokenizer_is_refused_with_the_reason(folder: Path, tmp_path: Path):
     def fit(tokenizer: Any) -> None:
         trainer = Trainer(
