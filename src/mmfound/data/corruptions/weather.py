@@ -45,7 +45,8 @@ def frost(image: Tensor, severity: int, draw: np.random.Generator) -> Tensor:
 def fog(image: Tensor, severity: int, draw: np.random.Generator) -> Tensor:
     """A fractal mist, the range of the picture pressed together to make room for it."""
     density, decay = ((1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4))[severity - 1]
-    mist = fractal(*image.shape[-2:], decay, draw)
+    height, width = image.shape[-2:]
+    mist = fractal(height, width, decay, draw)
     brightest = float(image.max())
     return (image + density * mist) * (brightest / max(brightest + density, 1e-6))
 
