@@ -33,7 +33,8 @@ data:
 
 def pictures() -> tuple[Tensor, Tensor]:
     """Test pictures in [0, 1], [n, 3, 32, 32], and their labels."""
-    samples = [Digits("test")[index] for index in range(len(Digits("test")))]
+    source = Digits("test")
+    samples = [source[index] for index in range(len(source))]
     grey = torch.stack([torch.as_tensor(sample["image"]).permute(2, 0, 1) for sample in samples])
     image = F.interpolate(grey, (32, 32), mode="bicubic", antialias=True).float() / 255
     return image, torch.tensor([sample["label"] for sample in samples])

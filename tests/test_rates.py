@@ -47,7 +47,7 @@ def test_rates_of_a_text_tower_by_hand():
     model = encoder()
     found = {name: rate for name, (rate, _) in built(model, LayerDecay({"text_tower": 0.5}), lr=1.0).items()}
     assert found["text_tower.text_projection"] == 1.0
-    assert found["text_tower.ln_final.weight"] == found["text_tower.blocks.1.mlp.0.weight"] == 0.5
+    assert found["text_tower.ln_final.weight"] == found["text_tower.blocks.1.ln_1.weight"] == 0.5
     assert {rate for name, rate in found.items() if ".blocks.0." in name} == {0.25}
     assert found["text_tower.token_embedding.weight"] == found["text_tower.positional_embedding"] == 0.125
     assert {rate for name, rate in found.items() if not name.startswith("text_tower")} == {1.0}
