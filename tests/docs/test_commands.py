@@ -68,7 +68,7 @@ def with_stand_ins(arguments: list[str], folder: Path) -> list[str]:
 def test_documented_command_works(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request):
     monkeypatch.chdir(ROOT)
     arguments = shlex.split(command)[1:]
-    if "../shared" in command or "grocery" in command:
+    if any(name in command for name in ("../shared", "grocery", "fashion")):
         request.getfixturevalue("shared_data")
     if arguments[0] == "interpolate":
         for folder in arguments[1:3]:
