@@ -97,6 +97,12 @@ def _place(chosen: argparse.Namespace) -> str | Mapping[str, Any]:
     return described
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is not 0 or more")
+    return int(text)
+
+
 def _parse(argv: list[str]) -> argparse.Namespace:
     parser = Options("embed")
     parser.add_argument("weights")
@@ -107,7 +113,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--dtype", choices=("float32", "float16"), default="float32")
     parser.add_argument("--batch_size", type=positive, default=64)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--workers", type=int)
+    parser.add_argument("--workers", type=_count)
     parser.add_argument("--image", default="image")
     parser.add_argument("--caption", default="caption")
     parser.add_argument("--max_bad_fraction", type=float, default=0.01)

@@ -34,6 +34,7 @@ def main(argv: list[str]) -> int:
 def _write(path: Path, to: Path, target: Any, said: dict[str, Any]) -> None:
     from mmfound import weights
     from mmfound.encoders import load_encoder
+    from mmfound.files import writing
     from mmfound.interop import exports
 
     loaded, described = load_encoder(path, **said), weights.describe(path, **said)
@@ -43,7 +44,8 @@ def _write(path: Path, to: Path, target: Any, said: dict[str, Any]) -> None:
         raise ConfigError(f"{to} is there already and would be overwritten; move it, or name another")
     else:
         image = described.get("image")
-        weights.export(loaded.encoder, described, to, tokenizer=loaded.tokenizer, image=image)
+        with writing(to):
+            weights.export(loaded.encoder, described, to, tokenizer=loaded.tokenizer, image=image)
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
