@@ -87,6 +87,7 @@ BAD = {
     "embed export photos --to e.npy --batch_size 0": (2, "0 is not 1 or more"),
     "embed export photos --to e.npy --workers -1": (2, "-1 is not 0 or more"),
     "embed export photos --to m.npy/e.npy": (2, "m.npy/e.npy cannot be written: Not a directory"),
+    "embed run photos --to e.npy": (2, "run is a run folder; its weights are in run/export"),
     "embed gone.pt photos --to e.npy": (2, "there are no weights at gone.pt"),
     "export export --to m.npy/e": (2, "m.npy/e cannot be written"),
     "embed mute photos --to e.npy --text": (2, "mute has no tokenizer"),
@@ -106,6 +107,7 @@ BAD = {
 
 def test_what_cannot_be_is_told(place: Path, run):
     (place / "empty").mkdir()
+    tiny_export(place / "run" / "export")
     (place / "torn.png").write_bytes(b"torn")
     tiny_export(place / "mute", tokenizer=False)
     assert run("embed", "mute", "photos", "--to", "m.npy")[0] == 0

@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
 def translated(chosen: argparse.Namespace) -> list[str]:
     """The arguments of `mmfound test`."""
     if not Path(chosen.weights).exists():
-        raise ConfigError(f"no weights at {chosen.weights}; name an export (a folder with module.yaml)")
+        raise ConfigError(f"no weights at {chosen.weights}; name an export (with module.yaml) or downloaded weights")
     init: dict[str, Any] = {"root": chosen.folder}
     if chosen.classes is not None:
         init["classes"] = _names(Path(chosen.classes))
