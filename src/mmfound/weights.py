@@ -149,6 +149,10 @@ def describe(folder: Path | str, **said: Any) -> dict[str, Any]:
 
         return foreign.describe(Path(folder), Said(**said))
     path = Path(folder) / CONFIG
+    if not path.is_file() and Path(folder).suffix and not Path(folder).exists():
+        raise ConfigError(f"there are no weights at {folder}; name a file or folder of weights that is there")
+    if not path.is_file() and (Path(folder) / "export" / CONFIG).is_file():
+        raise ConfigError(f"{folder} is a run folder; its weights are in {Path(folder) / 'export'}, name that")
     if not path.is_file():
         raise ConfigError(
             f"no exported module in {folder} ({CONFIG} is missing). Train it first, with the recipe whose run folder "

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from mmfound.text.trained_bpe import TrainedBpe
 from tests.embedding.tiny import photos, tiny_export
+from tests.interop.references import model_config, open_clip_model
 
 
 @pytest.fixture
@@ -83,6 +85,11 @@ BAD = {
     "embed export --to e.npy": (2, "name a SOURCE or its --config"),
     "embed export photos": (2, "the following arguments are required: --to"),
     "embed export photos --to e.npy --batch_size 0": (2, "0 is not 1 or more"),
+    "embed export photos --to e.npy --workers -1": (2, "-1 is not 0 or more"),
+    "embed export photos --to m.npy/e.npy": (2, "m.npy/e.npy cannot be written: Not a directory"),
+    "embed run photos --to e.npy": (2, "run is a run folder; its weights are in run/export"),
+    "embed gone.pt photos --to e.npy": (2, "there are no weights at gone.pt"),
+    "export export --to m.npy/e": (2, "m.npy/e cannot be written"),
     "embed mute photos --to e.npy --text": (2, "mute has no tokenizer"),
     "embed export photos --to e.npy --text": (3, "has no captions"),
     "search e.npy --text a": (2, "no embeddings at e.npy"),
@@ -100,6 +107,7 @@ BAD = {
 
 def test_what_cannot_be_is_told(place: Path, run):
     (place / "empty").mkdir()
+    tiny_export(place / "run" / "export")
     (place / "torn.png").write_bytes(b"torn")
     tiny_export(place / "mute", tokenizer=False)
     assert run("embed", "mute", "photos", "--to", "m.npy")[0] == 0
@@ -167,3 +175,33 @@ def test_what_is_only_evaluated_is_not_trained(place: Path, run):
     code, _, err = run("fit", "--config", "eval/score", "--run_dir", "r", *weights, *options)
     assert code == 2
     assert "Pretrained is evaluated, not trained" in err
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A state dict of open_clip's, which does not say its activation."""
+    config = model_config("ViT-B-32", vocab_size=49408, context_length=77, width=64, heads=1, layers=1)
+    path = tmp_path_factory.mktemp("foreign") / "clip.pt"
+    torch.save(open_clip_model(config).state_dict(), path)
+    return str(path)
+
+
+def test_downloaded_weights_are_scored_in_one_command(place: Path, run, foreign: str):
+    options = ["--run_dir", "r", "--trainer.accelerator", "cpu"]
+    code, _, err = run("score", foreign, "photos", *options)
+    assert code == 2
+    assert "set activation to quick_gelu" in err
+    code, _, err = run("score", foreign, "photos", *options, "--activation", "gelu", "--image_size", "96")
+    assert code == 0, err
+    assert json.loads((place / "r" / "summary.json").read_text())["metrics"]["test/zero_shot_top1"] <= 1
+
+
+def test_what_was_said_of_downloaded_weights_is_kept_with_their_embeddings(place: Path, run, foreign: str):
+    assert run("embed", foreign, "photos", "--to", "e.npy", "--activation", "gelu")[0] == 0
+    assert json.loads((place / "e.json").read_text())["said"] == {"activation": "gelu"}
+    code, out, _ = run("search", "e.npy", "--image", "photos/b/03.png", "-k", "1", "--json")
+    assert code == 0
+    assert json.loads(out)[0]["hits"][0]["score"] == pytest.approx(1, abs=1e-6)
+    code, _, err = run("embed", foreign, "photos", "--to", "e.npy", "--activation", "quick_gelu")
+    assert code == 2
+    assert "said.activation: gelu -> quick_gelu" in err

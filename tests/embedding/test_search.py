@@ -15,7 +15,8 @@ KINDS = ["npy", "parquet"]
 
 def written(path: Path, rows: np.ndarray, part_size: int = 50, **changes: object) -> EmbeddingFile:
     """A file of these rows."""
-    facts = {"format": 1, "weights_sha256": "x", "source": "nowhere", "samples": len(rows), "part_size": part_size}
+    facts = {"format": 1, "weights": "w", "weights_sha256": "x", "source": "nowhere"}
+    facts |= {"samples": len(rows), "part_size": part_size}
     facts |= {"dtype": str(rows.dtype), **changes}
     parts = Parts(path.with_name(path.name + ".parts"), facts)
     for number, indices in enumerate(parts.ranges):
@@ -92,7 +93,7 @@ def test_what_is_no_file_of_ours_is_named(tmp_path: Path):
     with pytest.raises(ConfigError, match="cannot be read"):
         EmbeddingFile(tmp_path / "mine.npy")
     (tmp_path / "mine.json").write_text("{}")
-    with pytest.raises(ConfigError, match="does not say which weights"):
+    with pytest.raises(ConfigError, match="does not say its"):
         EmbeddingFile(tmp_path / "mine.npy")
     (tmp_path / "mine.txt").write_text("x")
     with pytest.raises(ConfigError, match="neither .parquet nor .npy"):

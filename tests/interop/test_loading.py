@@ -375,6 +375,18 @@ class TestRefusals:
         save_open_clip(tmp_path, model, config)
         with pytest.raises(ConfigError, match="no_causal_mask True"):
             loaded(tmp_path)
+        config["text_cfg"] |= {"no_causal_mask": False, "norm_kwargs": {"eps": 1e-6}}
+        save_open_clip(tmp_path, model, config)
+        with pytest.raises(ConfigError, match="text_cfg has layer norms with eps 1e-06"):
+            loaded(tmp_path)
+
+    def test_another_eps_of_transformers(self, tmp_path: Path):
+        references.transformers_clip(SIZES["ViT-B-32"]).save_pretrained(tmp_path)
+        config = json.loads((tmp_path / "config.json").read_text())
+        config["vision_config"]["layer_norm_eps"] = 1e-3
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        with pytest.raises(ConfigError, match="vision_config has layer norms with eps 0.001"):
+            loaded(tmp_path)
 
     @pytest.mark.parametrize(
         "wrong",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmfound.cli.options import Options
+from mmfound.cli.options import SAID_USAGE, Options, add_said, positive, take_said
 from mmfound.errors import ConfigError
 
 USAGE = """usage: mmfound embed WEIGHTS SOURCE --to FILE.parquet|FILE.npy|FOLDER [options]
@@ -34,7 +34,7 @@ options:
 def main(argv: list[str]) -> int:
     """Embed; 0, or an error."""
     if not argv or argv[0] in ("-h", "--help"):
-        print(USAGE, end="")
+        print(USAGE + SAID_USAGE, end="")
         return 0
     chosen = _parse(argv)
     from mmfound.embedding.joining import target
@@ -51,8 +51,9 @@ def main(argv: list[str]) -> int:
     source = open_place(place, image=chosen.image, caption=chosen.caption if chosen.text else None)
     part_size = max(1024, -(-len(source) // 4096))
     side = "text" if chosen.text else "image"
-    loaded = load_encoder(chosen.weights)
-    job = Job(loaded, chosen.weights, source, place, side=side, dtype=chosen.dtype, part_size=part_size)
+    said = take_said(chosen)
+    loaded = load_encoder(chosen.weights, **said)
+    job = Job(loaded, chosen.weights, source, place, said, side=side, dtype=chosen.dtype, part_size=part_size)
     facts = embed(
         job,
         path,
@@ -96,6 +97,12 @@ def _place(chosen: argparse.Namespace) -> str | Mapping[str, Any]:
     return described
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is not 0 or more")
+    return int(text)
+
+
 def _parse(argv: list[str]) -> argparse.Namespace:
     parser = Options("embed")
     parser.add_argument("weights")
@@ -104,17 +111,11 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--config")
     parser.add_argument("--text", action="store_true")
     parser.add_argument("--dtype", choices=("float32", "float16"), default="float32")
-    parser.add_argument("--batch_size", type=_positive, default=64)
+    parser.add_argument("--batch_size", type=positive, default=64)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--workers", type=int)
+    parser.add_argument("--workers", type=_count)
     parser.add_argument("--image", default="image")
     parser.add_argument("--caption", default="caption")
     parser.add_argument("--max_bad_fraction", type=float, default=0.01)
+    add_said(parser)
     return parser.parse_args(argv)
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
-    return number

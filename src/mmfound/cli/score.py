@@ -2,13 +2,15 @@
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmfound.cli.options import Options
+from mmfound.cli.options import SAID_USAGE, Options, add_said, positive, take_said
 from mmfound.errors import ConfigError
 
 RECIPE = "eval/score"
+_PARTS = ("model.encoder", "data.tokenizer", "data.eval_image")  # that come from the weights
 USAGE = """usage: mmfound score WEIGHTS FOLDER [options] [options of `mmfound test`]
 
 Zero-shot accuracy of weights, ours or downloaded, on FOLDER, which has a folder of pictures per class: `mmfound test`
@@ -25,7 +27,7 @@ options:
 def main(argv: list[str]) -> int:
     """Score; 0, or an error."""
     if not argv or argv[0] in ("-h", "--help"):
-        print(USAGE, end="")
+        print(USAGE + SAID_USAGE, end="")
         return 0
     chosen, rest = _parse(argv)
     arguments = [*translated(chosen), *rest]
@@ -37,7 +39,7 @@ def main(argv: list[str]) -> int:
 def translated(chosen: argparse.Namespace) -> list[str]:
     """The arguments of `mmfound test`."""
     if not Path(chosen.weights).exists():
-        raise ConfigError(f"no weights at {chosen.weights}; name an export (a folder with module.yaml)")
+        raise ConfigError(f"no weights at {chosen.weights}; name an export (with module.yaml) or downloaded weights")
     init: dict[str, Any] = {"root": chosen.folder}
     if chosen.classes is not None:
         init["classes"] = _names(Path(chosen.classes))
@@ -47,9 +49,7 @@ def translated(chosen: argparse.Namespace) -> list[str]:
     return [
         *("--config", RECIPE),
         *("--run_dir", chosen.run_dir or str(Path("runs/score") / name_of(Path(chosen.weights)))),
-        *("--model.encoder.init_args.weights", chosen.weights),
-        *("--data.tokenizer.init_args.weights", chosen.weights),
-        *("--data.eval_image.init_args.weights", chosen.weights),
+        *(argument for part in _PARTS for argument in _of_part(part, {"weights": chosen.weights, **take_said(chosen)})),
         *("--data.global_batch_size", str(chosen.batch_size)),
         *("--data.source.root", chosen.folder),
         *("--evaluators", json.dumps([evaluator])),
@@ -61,6 +61,10 @@ def name_of(weights: Path) -> str:
     resolved = weights.resolve()
     named = resolved.parent if resolved.name == "export" else resolved
     return named.stem if named.is_file() else named.name
+
+
+def _of_part(part: str, given: Mapping[str, Any]) -> list[str]:
+    return [word for name, value in given.items() for word in (f"--{part}.init_args.{name}", str(value))]
 
 
 def _templates(given: list[str]) -> list[str] | str:
@@ -79,6 +83,7 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("folder")
     parser.add_argument("--templates", nargs="+")
     parser.add_argument("--classes")
-    parser.add_argument("--batch_size", type=int, default=64)
+    parser.add_argument("--batch_size", type=positive, default=64)
     parser.add_argument("--run_dir")
+    add_said(parser)
     return parser.parse_known_args(argv)

@@ -17,6 +17,8 @@ from mmfound.embedding.joining import META, facts_path, keys_path, unescaped
 from mmfound.embedding.parts import read_facts
 from mmfound.errors import ConfigError, DataError
 
+_NEEDED = ("format", "weights", "weights_sha256", "source", "rows", "embed_dim", "dtype", "left_out")
+
 
 class EmbeddingFile:
     """What `mmfound embed` has written.
@@ -39,8 +41,9 @@ class EmbeddingFile:
             raise ConfigError(f"no embeddings at {path}; make them first: mmfound embed WEIGHTS SOURCE --to {path}")
         self._is_parquet = self.path.suffix == ".parquet"
         self.facts = self._parquet_facts() if self._is_parquet else self._npy_facts()
-        if "weights_sha256" not in self.facts:
-            raise ConfigError(f"{self.path} does not say which weights made it; name a file of `mmfound embed`.")
+        missing = [name for name in _NEEDED if name not in self.facts]
+        if missing:
+            raise ConfigError(f"{self.path} does not say its {missing[0]}; name a file of `mmfound embed`.")
         if self.facts.get("format") != FORMAT:
             raise ConfigError(
                 f"{self.path} has format {self.facts.get('format')!r}, and this mmfound reads {FORMAT}; embed again."

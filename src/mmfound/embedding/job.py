@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +28,7 @@ class Job:
         weights: where it came from.
         source: the samples.
         place: where they came from: a path, or a class_path with its init_args.
+        said: what was said of weights of another library, as `load_encoder` takes it.
         side: embed the pictures, or the first captions.
         dtype: of the embeddings in the file.
         part_size: samples per part, the unit of work that a kill may lose.
@@ -37,6 +38,7 @@ class Job:
     weights: str
     source: Source
     place: str | Mapping[str, Any]
+    said: Mapping[str, Any] = field(default_factory=dict)
     side: Side = "image"
     dtype: Dtype = "float32"
     part_size: int = 1024
@@ -53,11 +55,12 @@ class Job:
             "mmfound": mmfound.__version__,
             "weights": absolute(self.weights),
             "weights_sha256": self.loaded.fingerprint,
+            "said": dict(self.said),
             "source": absolute(self.place) if isinstance(self.place, str) else dict(self.place),
             "source_fingerprint": self.source.fingerprint(),
             "samples": len(self.source),
             "side": self.side,
-            "picture": {"size": picture.size, "fit": picture.fit},
+            "picture": asdict(picture),
             "dtype": self.dtype,
             "part_size": self.part_size,
         }

@@ -30,7 +30,7 @@ def encoder_for(file: EmbeddingFile, weights: str | None = None) -> LoadedEncode
     place = file.facts["weights"] if weights is None else weights
     if weights is None and not Path(place).exists():
         raise ConfigError(f"{file.path} was made with {place}, which is gone; say where it is now with --weights.")
-    loaded = load_encoder(place)
+    loaded = load_encoder(place, **file.facts.get("said", {}))
     made = file.facts["weights_sha256"]
     if loaded.fingerprint != made:
         raise ConfigError(

@@ -21,8 +21,8 @@ from mmfound.embedding.job import Captions, Job, refuse_others
 from mmfound.embedding.joining import facts_path, join
 from mmfound.embedding.parts import Part, Parts
 from mmfound.errors import ConfigError, DataError
+from mmfound.files import writing
 from mmfound.runs import durable, world
-from mmfound.runs.folder import check_space
 from mmfound.runs.lock import Lock
 
 _WORTH_WORKERS = 2048  # samples below which starting workers takes longer than they save
@@ -67,8 +67,8 @@ def embed(
             Parts(folder, facts).remove()
         say(f"{path} is finished: {len(before)} embeddings of these weights and samples")
         return None
-    check_space(path.parent)
-    parts = Parts(folder, facts)
+    with writing(path):
+        parts = Parts(folder, facts)
     with ExitStack() as at_exit:
         if place.rank == 0:
             at_exit.callback(Lock(folder).acquire().release)

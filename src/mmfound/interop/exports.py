@@ -1,5 +1,6 @@
 """Dual encoders as other libraries load them: OpenAI's one file, open_clip's and transformers' folders."""
 
+import io
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,7 +42,8 @@ def write(
         to: which must not be there.
 
     Raises:
-        ConfigError: when the format cannot hold this model, with the reason, or `to` is there.
+        ConfigError: when the format cannot hold this model, with the reason, `to` is there, or cannot be written.
+        DiskFullError: when there is no room.
     """
     if to.exists() and not (to.is_dir() and not any(to.iterdir())):
         raise ConfigError(f"{to} is there already and would be overwritten; move it, or name another")
@@ -74,7 +76,10 @@ def _write_openai(encoder: DualEncoder, image: Mapping[str, Any], tokenizer: Tok
     state = to_openai(state_of(encoder), vit, "openai")
     halved = {name: value.half() if _HALF.fullmatch(name) else value for name, value in state.items()}
     numbers = {"input_resolution": tower.image_size, "context_length": text.context, "vocab_size": text.vocab_size}
-    torch.save(halved | {name: torch.tensor(number) for name, number in numbers.items()}, to)
+    # By way of the memory: torch reports a full disk as a bug of its own.
+    held = io.BytesIO()
+    torch.save(halved | {name: torch.tensor(number) for name, number in numbers.items()}, held)
+    to.write_bytes(held.getbuffer())
 
 
 def _check_pictures(image: Mapping[str, Any]) -> None:

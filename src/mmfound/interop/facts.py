@@ -1,5 +1,6 @@
 """What the weights themselves do not say, and a configuration beside them or the user does."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -104,6 +105,8 @@ def _open_clip(files: Files) -> Facts:
         if other:
             raise ConfigError(f"{files.path}: {name} sets {other[0]}: {config[other[0]]}, which is not built here")
     _check_pooling(text, files)
+    for name, config in (("vision_cfg", vision), ("text_cfg", text)):
+        _check_eps(name, (config.get("norm_kwargs") or {}).get("eps", 1e-5), config.get("pool_type") == "last", files)
     width, head_width = vision.get("width", 768), vision.get("head_width", 64)
     named = vision.get("timm_model_name")
     pictures = files.open_clip.get("preprocess_cfg", {})
@@ -134,6 +137,12 @@ def _check_pooling(text: Mapping[str, Any], files: Files) -> None:
         )
 
 
+def _check_eps(name: str, eps: float, siglip: bool, files: Files) -> None:
+    built = 1e-6 if siglip else 1e-5
+    if not math.isclose(eps, built):
+        raise ConfigError(f"{files.path}: {name} has layer norms with eps {eps}, and built are those with {built}")
+
+
 def _open_clip_activation(model: Mapping[str, Any], tower: Mapping[str, Any]) -> Activation:
     if model.get("quick_gelu", False):
         return "quick_gelu"
@@ -145,6 +154,8 @@ def _transformers(files: Files) -> Facts:
     siglip = str(config.get("model_type", "")) == "siglip"
     usual = "gelu_pytorch_tanh" if siglip else "quick_gelu"  # the defaults of SiglipConfig and CLIPConfig
     vision, text = config["vision_config"], config.get("text_config") or {}
+    for name, tower in (("vision_config", vision), ("text_config", text)):
+        _check_eps(name, tower.get("layer_norm_eps", 1e-6 if siglip else 1e-5), siglip, files)
     fallback = ((0.5,) * 3, (0.5,) * 3) if siglip else (CLIP_MEAN, CLIP_STD)
     crops = pictures.get("do_center_crop", not siglip)
     return Facts(

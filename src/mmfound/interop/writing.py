@@ -10,12 +10,22 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mmfound.files import sync
+from mmfound.files import sync, writing
 from mmfound.models import DualEncoder
 
 
 def whole(to: Path, write_to: Callable[[Path], None]) -> None:
-    """Under another name first: all of it is there, or nothing."""
+    """Under another name first: all of it is there, or nothing.
+
+    Raises:
+        DiskFullError: when there is no room.
+        ConfigError: when nothing can be written there.
+    """
+    with writing(to):
+        _whole(to, write_to)
+
+
+def _whole(to: Path, write_to: Callable[[Path], None]) -> None:
     to.parent.mkdir(parents=True, exist_ok=True)
     new = to.with_name(f".{to.name}.new.{os.getpid()}")
     try:
