@@ -14,7 +14,7 @@ from mmfound import distributed
 from mmfound.data.source import Source
 from mmfound.errors import ConfigError, DataError
 from mmfound.evaluation.common_corruptions import NAME, CommonCorruptions
-from mmfound.evaluation.earlier import EffectiveRobustness, ReferenceModel, record
+from mmfound.evaluation.earlier import EffectiveRobustness, ReferenceModel, check_record, record
 from mmfound.evaluation.embedding import device_of, in_step
 from mmfound.evaluation.evaluator import Evaluator
 from mmfound.evaluation.robustness_table import Column, metrics_of, row_of, table_of
@@ -82,7 +82,9 @@ class Robustness(Evaluator):
         self._classes = list(source.classes or self.class_names)
         self._max_samples = max_samples
         names = self._column_names()
-        taken = [shift for shift in names if names.count(shift) > 1 or shift in ("clean", "mean")]
+        kinds = [] if corruptions is None else corruptions.kinds
+        reserved = ["clean", "mean", "model", *kinds]  # columns of the CSV, and metrics
+        taken = [shift for shift in names if [*names, *reserved].count(shift) > 1 or shift.startswith("clean_")]
         if taken or not names:
             raise ConfigError(
                 f"evaluator Robustness {name!r} has "
@@ -90,7 +92,7 @@ class Robustness(Evaluator):
             )
 
     def check(self, model: nn.Module, data: Any) -> None:
-        """The model classifies one way or the other, all classes are mapped, and earlier models have the shifts."""
+        """The model classifies, all classes are mapped, earlier models have the shifts, and results can be kept."""
         user = self._user()
         check_scores(user, model, data)
         if not self._classes or len(self._classes) != len(self.class_names):
@@ -102,6 +104,10 @@ class Robustness(Evaluator):
             shift.space(self._classes)
         if self.effective is not None:
             self.effective.check(self._column_names(), but=self.model_name)
+        if self.corruptions is not None:
+            self.corruptions.source(self.source, data)
+        if self.append_to is not None:
+            check_record(self.append_to)
 
     def evaluate(self, model: nn.Module, data: Any) -> dict[str, float]:
         """The metrics; the tables are in `tables`."""
