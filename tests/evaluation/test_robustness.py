@@ -316,3 +316,12 @@ def test_results_that_cannot_be_kept_are_refused_before_the_first_picture(tmp_pa
             Robustness(
                 reference(tmp_path / message), shifts=[rendition(tmp_path / message)], append_to=str(path)
             ).check(ColourClassifier(), data())
+
+
+def test_labels_beyond_the_class_names_are_refused():
+    source = Digits("test")
+    source.classes = []
+    with torch.no_grad(), pytest.raises(DataError, match="there is a label 9, but only 6 class names"):
+        Robustness(source, corruptions=CommonCorruptions(["fog"]), class_names=COLOURS, templates="a {}").evaluate(
+            ColourModel(), data(batch_size=64)
+        )

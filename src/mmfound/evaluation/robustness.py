@@ -151,6 +151,8 @@ class Robustness(Evaluator):
         for batch, is_new in in_step(data.eval_batches(source, device)):
             if "label" not in batch:
                 raise DataError(f"{self._user()} needs labels, and {type(source).__name__} has none.")
+            if of_reference and (most := int(batch["label"].max())) >= len(self._classes):
+                raise DataError(f"{self._user()}: there is a label {most}, but only {len(self._classes)} class names.")
             score_nC = score(batch["image"])
             for space, parts in zip(spaces if is_new else [], found, strict=False):
                 class_nG = space.of_reference(batch["label"]) if of_reference else space.of_shift(batch["label"])
