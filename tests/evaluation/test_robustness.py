@@ -325,3 +325,14 @@ def test_labels_beyond_the_class_names_are_refused():
         Robustness(source, corruptions=CommonCorruptions(["fog"]), class_names=COLOURS, templates="a {}").evaluate(
             ColourModel(), data(batch_size=64)
         )
+
+
+def test_a_picture_that_cannot_be_read_counts_once_for_all_its_versions(tmp_path: Path):
+    source = reference(tmp_path)
+    (tmp_path / "val" / WNIDS[RED] / "0.png").write_bytes(b"no picture")
+    loader = data()
+    loader.max_bad_fraction = 1 / 14
+    with torch.no_grad(), pytest.warns(UserWarning, match="left out"):
+        robustness = Robustness(source, corruptions=CommonCorruptions(severities=[1]), class_names=COLOURS)
+        robustness.evaluate(ColourClassifier(), loader)
+    assert robustness.tables[0].rows[-1][1] == 13 * 15

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mmfound import distributed
 from mmfound.data.source import Source
+from mmfound.data.sources.subset import Subset
 from mmfound.errors import ConfigError, DataError
 from mmfound.evaluation.common_corruptions import NAME, CommonCorruptions
 from mmfound.evaluation.earlier import EffectiveRobustness, ReferenceModel, check_record, record
@@ -124,7 +125,8 @@ class Robustness(Evaluator):
             columns.append(self._column(shift.name, space, before, after))
         kinds = {}
         if self.corruptions is not None:
-            source = self.corruptions.source(self.source, data)
+            readable = Subset(self.source, indices=clean.index_N.sort().values.tolist())  # each bad one counts once
+            source = self.corruptions.source(readable, data)
             (after,) = self._hits(model, data, score, source, [all_classes], of_reference=True)
             table, kinds = self.corruptions.table(source, after.hit_N, after.index_N)
             self.tables.append(table)
