@@ -126,6 +126,7 @@ def check_all_layouts(found: dict[str, float]) -> None:
 def test_every_layout_is_scored_among_its_classes_and_beside_the_clean_pictures_of_these(tmp_path: Path):
     robustness = evaluator(tmp_path)
     check_all_layouts(evaluate(robustness))
+    assert list(robustness.sources()) == ["source", "shifts.r", "shifts.v2", "shifts.objectnet"]
     (table,) = robustness.tables
     assert table.columns == ["", "r", "v2", "objectnet", "mean"]
     rows = {str(row[0]): list(row[1:]) for row in table.rows}

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmfound.data.source import Source
 from mmfound.evaluation.evaluator import Evaluator
 from mmfound.evaluation.table import Table
 
@@ -34,9 +33,8 @@ def fingerprints(evaluators: Sequence[Evaluator]) -> dict[str, dict[str, str]]:
     """Of the sources of every evaluator, by the names of its arguments."""
     found = {}
     for evaluator in evaluators:
-        sources = {name: value for name, value in vars(evaluator).items() if isinstance(value, Source)}
         name = f"{type(evaluator).__name__} {evaluator.name}".strip()
-        found[name] = {argument: source.fingerprint() for argument, source in sources.items()}
+        found[name] = {argument: source.fingerprint() for argument, source in evaluator.sources().items()}
     return found
 
 

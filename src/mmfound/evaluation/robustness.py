@@ -92,6 +92,10 @@ class Robustness(Evaluator):
                 + (f"two columns called {taken[0]!r}; rename a shift." if taken else "no shifts and no corruptions.")
             )
 
+    def sources(self) -> dict[str, Source]:
+        """The reference, and each shift's by its name."""
+        return super().sources() | {f"shifts.{shift.name}": shift.source for shift in self.shifts}
+
     def check(self, model: nn.Module, data: Any) -> None:
         """The model classifies, all classes are mapped, earlier models have the shifts, and results can be kept."""
         user = self._user()
