@@ -333,7 +333,7 @@ def test_a_picture_that_cannot_be_read_counts_once_for_all_its_versions(tmp_path
     (tmp_path / "val" / WNIDS[RED] / "0.png").write_bytes(b"no picture")
     loader = data()
     loader.max_bad_fraction = 1 / 14
+    robustness = Robustness(source, corruptions=CommonCorruptions(severities=[1]), class_names=COLOURS)
     with torch.no_grad(), pytest.warns(UserWarning, match="left out"):
-        robustness = Robustness(source, corruptions=CommonCorruptions(severities=[1]), class_names=COLOURS)
         robustness.evaluate(ColourClassifier(), loader)
     assert robustness.tables[0].rows[-1][1] == 13 * 15
