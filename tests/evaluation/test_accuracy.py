@@ -51,7 +51,7 @@ def test_a_missing_group_field_is_named():
 
 
 def test_a_model_that_does_not_classify_is_refused():
-    with pytest.raises(ConfigError, match="ColourModel has no classify"):
+    with pytest.raises(ConfigError, match="ColourModel has no classify.*Classification"):
         Accuracy(Colours()).check(ColourModel(), FakeData())
 
 
