@@ -143,3 +143,9 @@ def test_what_only_matters_in_training_may_differ(exports, tmp_path: Path):
 def test_a_command_without_a_share_says_what_is_missing(capsys):
     assert main(["interpolate", "a", "b", "--to", "c"]) == 2
     assert "--alpha" in capsys.readouterr().err
+
+
+def test_of_several_shares_one_out_of_range_leaves_nothing_behind(exports, tmp_path: Path):
+    a, b = exports
+    assert main(["interpolate", str(a), str(b), "--alpha", "0.5", "1.5", "--to", str(tmp_path / "mix")]) == 2
+    assert not (tmp_path / "mix").exists()

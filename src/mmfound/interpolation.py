@@ -30,8 +30,7 @@ def interpolate(a: Mapping[str, Tensor], b: Mapping[str, Tensor], alpha: float) 
     Raises:
         ConfigError: when alpha is out of range, or the first difference in names, shapes and dtypes.
     """
-    if not 0 <= alpha <= 1:
-        raise ConfigError(f"alpha is {alpha}; it must lie between 0, the first model, and 1, the second.")
+    check_alpha(alpha)
     for name in sorted(a.keys() ^ b.keys())[:1]:
         raise ConfigError(f"the models differ: only the {'first' if name in a else 'second'} has {name}.")
     for name, tensor in a.items():
@@ -39,6 +38,16 @@ def interpolate(a: Mapping[str, Tensor], b: Mapping[str, Tensor], alpha: float) 
             kinds = (f"{list(x.shape)} {str(x.dtype).removeprefix('torch.')}" for x in (tensor, b[name]))
             raise ConfigError(f"the models differ: {name} is {' in the first and '.join(kinds)} in the second.")
     return {name: _between(tensor, b[name], alpha) for name, tensor in a.items()}
+
+
+def check_alpha(alpha: float) -> None:
+    """Refuse a share of the second model that is none.
+
+    Raises:
+        ConfigError: with the number.
+    """
+    if not 0 <= alpha <= 1:
+        raise ConfigError(f"alpha is {alpha}; it must lie between 0, the first model, and 1, the second.")
 
 
 def interpolate_exports(a: Path | str, b: Path | str, alpha: float, to: Path | str) -> None:

@@ -43,6 +43,13 @@ def test_json_and_csv_hold_metrics_tables_and_where_they_are_from(tmp_path: Path
     assert not list(path.parent.glob("*.part"))
 
 
+def test_numbers_that_are_not_finite_are_null_wherever_they_are(tmp_path: Path):
+    nan = Table("t", ["a"], [[float("nan")]])
+    path = results.write(tmp_path, "test", {"x": None}, {"t": nan}, {"model": {"bounds": [0.0, float("inf")]}})
+    found = json.loads(path.read_text(), parse_constant=pytest.fail)
+    assert (found["tables"]["t"]["rows"], found["model"]) == ([[None]], {"bounds": [0.0, None]})
+
+
 def test_tensorboard_has_scalars_and_small_tables_at_the_step_of_the_weights(tmp_path: Path):
     large = Table("large", ["a"], [[n] for n in range(5000)])
     results.log(tmp_path, "test", 7, {"test/top1": 0.25, "test/none": None}, {"t": PER_CLASS, "large": large})

@@ -51,5 +51,16 @@ def test_a_missing_group_field_is_named():
 
 
 def test_a_model_that_does_not_classify_is_refused():
-    with pytest.raises(ConfigError, match="ColourModel has no classify"):
+    with pytest.raises(ConfigError, match="ColourModel has no classify.*Classification"):
         Accuracy(Colours()).check(ColourModel(), FakeData())
+
+
+def test_labels_beyond_the_models_classes_are_refused():
+    class Two(nn.Module):
+        def classify(self, image: Tensor) -> Tensor:
+            return image.mean(dim=(2, 3))[:, :2]
+
+    model = Two()
+    model.scale = nn.Parameter(torch.ones(()))
+    with torch.no_grad(), pytest.raises(DataError, match="has a label 5, but the model scores 2 classes"):
+        Accuracy(Colours()).evaluate(model, FakeData())

@@ -118,3 +118,10 @@ def test_only_classes_that_take_part_compete_and_any_of_a_joined_class_is_right(
     assert counts.tolist() == [True, True, False, True]
     assert hit.tolist() == pytest.approx([1, 0, 2 / 3])
     assert space.chance == pytest.approx((2 / 3 + 1 / 3) / 2)
+
+
+def test_what_a_class_stands_for_are_names(tmp_path: Path):
+    file = tmp_path / "map.json"
+    file.write_text('{"cat": 5}')
+    with pytest.raises(ConfigError, match="'cat' stands for 5; give a name"):
+        NamedClasses(str(file))

@@ -113,3 +113,9 @@ def test_a_recorded_row_replaces_the_models_earlier_one_and_keeps_the_others(tmp
     assert rows["a"] == {"model": "a", "clean": "0.625000", "v2": "0.125000", "r": ""}
     assert rows["b"] == {"model": "b", "clean": "0.750000", "v2": "", "r": "0.500000"}
     assert len(read_results(path)) == 2
+
+
+def test_a_csv_of_a_spreadsheet_is_read(tmp_path: Path):
+    path = tmp_path / "results.csv"
+    path.write_text("model,clean\na,0.5\n", encoding="utf-8-sig")
+    assert read_results(str(path)) == [{"model": "a", "clean": "0.5"}]

@@ -108,3 +108,8 @@ def test_two_classifiers_of_one_name_are_refused():
 def test_a_setting_of_zero_is_refused():
     with pytest.raises(ConfigError, match="LogisticRegression: C is 0"):
         LogisticRegression(C=0)
+
+
+def test_a_temperature_of_zero_is_refused():
+    with pytest.raises(ConfigError, match="Neighbours: temperature is 0"):
+        Neighbours(temperature=0.0)

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 import torch
 
-from mmfound.errors import DataError
+from mmfound.errors import ConfigError, DataError
 from mmfound.evaluation import Retrieval
 from tests.evaluation.fakes import ColourModel, Colours, FakeData
 
@@ -32,3 +32,9 @@ def test_max_samples_spreads_over_the_source():
 def test_a_source_without_captions_is_refused():
     with pytest.raises(DataError, match="Colours has no captions"):
         evaluate(Colours(6, captions=()))
+
+
+@pytest.mark.parametrize(("options", "message"), [({"ks": [0]}, "ks is"), ({"max_samples": 0}, "max_samples is 0")])
+def test_counts_below_one_are_refused(options: dict[str, Any], message: str):
+    with pytest.raises(ConfigError, match=message):
+        Retrieval(Colours(6), **options)

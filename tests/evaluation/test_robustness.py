@@ -126,6 +126,7 @@ def check_all_layouts(found: dict[str, float]) -> None:
 def test_every_layout_is_scored_among_its_classes_and_beside_the_clean_pictures_of_these(tmp_path: Path):
     robustness = evaluator(tmp_path)
     check_all_layouts(evaluate(robustness))
+    assert list(robustness.sources()) == ["source", "shifts.r", "shifts.v2", "shifts.objectnet"]
     (table,) = robustness.tables
     assert table.columns == ["", "r", "v2", "objectnet", "mean"]
     rows = {str(row[0]): list(row[1:]) for row in table.rows}
@@ -267,18 +268,24 @@ def test_a_model_that_can_do_neither_is_refused(tmp_path: Path):
         evaluator(tmp_path).check(nn.Linear(1, 1), data())
 
 
-@pytest.mark.parametrize("names", [["r", "r"], ["clean"], ["corruptions"], []])
+@pytest.mark.parametrize(
+    "names", [["r", "r"], ["clean"], ["model"], ["clean_r"], ["corruptions"], ["corruptions", "fog"], []]
+)
 def test_names_that_clash_and_no_shifts_at_all_are_refused(tmp_path: Path, names: list[str]):
     source = reference(tmp_path)
     corruptions = CommonCorruptions() if "corruptions" in names else None
     with pytest.raises(ConfigError, match="two columns called|no shifts and no corruptions"):
-        Robustness(source, shifts=[Shift(name, source) for name in names], corruptions=corruptions)
+        Robustness(
+            source,
+            shifts=[Shift(name, source) for name in names if name != "corruptions" or len(names) == 1],
+            corruptions=corruptions,
+        )
 
 
 def test_an_evaluation_transform_that_changes_its_own_results_is_refused_for_corruptions(tmp_path: Path):
     robustness = Robustness(reference(tmp_path), corruptions=CommonCorruptions(["fog"]), class_names=COLOURS)
     with torch.no_grad(), pytest.raises(ConfigError, match="must leave its own results as they are"):
-        robustness.evaluate(ColourModel(), data(eval_image=TrimBorder(1)))
+        robustness.check(ColourModel(), data(eval_image=TrimBorder(1)))
 
 
 @pytest.mark.parametrize(("recipe", "samples"), [("digits", 352), ("fashion_mnist", 600), ("grocery", 500)])
@@ -294,3 +301,39 @@ def test_recipes_build(recipe: str, samples: int, monkeypatch: pytest.MonkeyPatc
     assert len(robustness.source) == samples
     robustness.check(ColourModel(), data())
     assert len(robustness.corruptions.source(robustness.source, data())) == 75 * samples
+
+
+@pytest.mark.parametrize(("kinds", "severities"), [(["nois"], [1]), (["fog", "fog"], [1]), (["fog"], [6]), ([], [1])])
+def test_corruptions_that_there_are_not_are_refused_at_once(kinds: list[str], severities: list[int]):
+    with pytest.raises(ConfigError, match="must be some of"):
+        CommonCorruptions(kinds, severities)
+
+
+def test_results_that_cannot_be_kept_are_refused_before_the_first_picture(tmp_path: Path):
+    other = tmp_path / "other.csv"
+    other.write_text("a,b\n1,2\n")
+    for path, message in ((other, "has no column"), (other / "results.csv", "cannot be written")):
+        with pytest.raises(ConfigError, match=message):
+            Robustness(
+                reference(tmp_path / message), shifts=[rendition(tmp_path / message)], append_to=str(path)
+            ).check(ColourClassifier(), data())
+
+
+def test_labels_beyond_the_class_names_are_refused():
+    source = Digits("test")
+    source.classes = []
+    with torch.no_grad(), pytest.raises(DataError, match="there is a label 9, but only 6 class names"):
+        Robustness(source, corruptions=CommonCorruptions(["fog"]), class_names=COLOURS, templates="a {}").evaluate(
+            ColourModel(), data(batch_size=64)
+        )
+
+
+def test_a_picture_that_cannot_be_read_counts_once_for_all_its_versions(tmp_path: Path):
+    source = reference(tmp_path)
+    (tmp_path / "val" / WNIDS[RED] / "0.png").write_bytes(b"no picture")
+    loader = data()
+    loader.max_bad_fraction = 1 / 14
+    robustness = Robustness(source, corruptions=CommonCorruptions(severities=[1]), class_names=COLOURS)
+    with torch.no_grad(), pytest.warns(UserWarning, match="left out"):
+        robustness.evaluate(ColourClassifier(), loader)
+    assert robustness.tables[0].rows[-1][1] == 13 * 15

@@ -131,3 +131,8 @@ def test_a_teacher_with_another_tokenizer_is_refused_with_the_reason(folder: Pat
     fit(bpe("one two three", tmp_path / "same", context=12))
     with pytest.raises(ConfigError, match="another tokenizer .* they differ in bpe, and its ids would mean"):
         fit(bpe("four five six seven", tmp_path / "other"))
+
+
+def test_its_tower_can_be_probed(folder: Path):
+    model, images = task(folder), batch_of_eight()["image"]
+    assert torch.equal(model.image_features(images), model.encoder.image_features(images))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmfound.abilities import EmbedsImagesAndText
+from mmfound.abilities import EmbedsImagesAndText, GivesImageFeatures
 from mmfound.errors import ConfigError
 from mmfound.models import Cbow, ConvTower, DualEncoder, TextTransformer, TimmTower
 from mmfound.optim import Constant, Optim
@@ -92,6 +92,8 @@ def test_chunks_give_the_gradients_of_the_whole_batch_patch_dropout_too(size: in
 
 def test_it_embeds_and_compares_the_whole_batch():
     assert isinstance(task(), EmbedsImagesAndText)
+    assert isinstance(task(), GivesImageFeatures)
+    assert task().image_features(IMAGES).shape == (8, 64)
     assert Siglip.whole_batch_loss
     batch = batch_of_eight() | {"text_id": torch.zeros(8, dtype=torch.int64)}
     torch.manual_seed(0)

@@ -22,8 +22,10 @@ def main(argv: list[str]) -> int:
         print(USAGE, end="")
         return 0
     chosen = _parse(argv)
-    from mmfound.interpolation import interpolate_exports
+    from mmfound.interpolation import check_alpha, interpolate_exports
 
+    for alpha in chosen.alpha:
+        check_alpha(alpha)
     for alpha in chosen.alpha:
         to = Path(chosen.to) if len(chosen.alpha) == 1 else Path(chosen.to) / f"alpha={alpha:g}"
         interpolate_exports(chosen.a, chosen.b, alpha, to)

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmfound.data.source import Source
 from mmfound.evaluation.evaluator import Evaluator
 from mmfound.evaluation.table import Table
 
@@ -34,9 +33,8 @@ def fingerprints(evaluators: Sequence[Evaluator]) -> dict[str, dict[str, str]]:
     """Of the sources of every evaluator, by the names of its arguments."""
     found = {}
     for evaluator in evaluators:
-        sources = {name: value for name, value in vars(evaluator).items() if isinstance(value, Source)}
         name = f"{type(evaluator).__name__} {evaluator.name}".strip()
-        found[name] = {argument: source.fingerprint() for argument, source in sources.items()}
+        found[name] = {argument: source.fingerprint() for argument, source in evaluator.sources().items()}
     return found
 
 
@@ -55,11 +53,11 @@ def write(run: Path, split: str, metrics: Mapping[str, Value], tables: Mapping[s
     """
     folder = run / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    shown = {name: {"columns": list(t.columns), "rows": _plain(t.rows)} for name, t in tables.items()}
-    content = {"split": split, **about, "metrics": dict(metrics), "tables": shown}
+    shown = {name: {"columns": list(t.columns), "rows": t.rows} for name, t in tables.items()}
+    content = _plain({"split": split, **about, "metrics": dict(metrics), "tables": shown})
     path = folder / f"{split}.json"
     temporary = path.with_suffix(".part")
-    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     os.replace(temporary, path)
     _write_csv(folder / f"{split}_metrics.csv", ["metric", "value"], list(metrics.items()))
     for name, table in tables.items():
@@ -125,9 +123,13 @@ def _text(value: Value) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _plain(rows: Sequence[Sequence[Value]]) -> list[list[Value]]:
+def _plain(value: Any) -> Any:
     """What JSON can hold: a number that is not finite becomes null."""
-    return [[None if isinstance(v, float) and not math.isfinite(v) else v for v in row] for row in rows]
+    if isinstance(value, Mapping):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Value]]) -> None:

@@ -20,10 +20,11 @@ def require_abilities(user: str, model: nn.Module, *methods: str) -> None:
     """
     missing = [method for method in methods if not callable(getattr(model, method, None))]
     if missing:
+        example = "Classification" if "classify" in methods else "Contrastive"
         raise ConfigError(
             f"{user} needs a model with {' and '.join(methods)}, but {type(model).__name__} has no "
             f"{' and no '.join(missing)}. Take it out of the recipe, or use a model that has it, such as "
-            "mmfound.tasks.Contrastive."
+            f"mmfound.tasks.{example}."
         )
 
 

@@ -55,6 +55,11 @@ class Accuracy(Evaluator):
             raise DataError(f"{type(self.source).__name__} has {what}; evaluator Accuracy {self.name!r} needs them.")
         logits_nC = torch.cat(logits)
         group_n = label_n = torch.cat([batch["label"] for batch in batches])
+        if (most := int(label_n.max())) >= logits_nC.shape[1]:
+            raise DataError(
+                f"evaluator Accuracy {self.name!r}: {type(self.source).__name__} has a label {most}, but the model "
+                f"scores {logits_nC.shape[1]} classes. Take the source it was trained on, or another split of it."
+            )
         positive_nC = F.one_hot(label_n, logits_nC.shape[1]).bool()
         if self.group_field is not None:
             metas = [meta for batch in batches for meta in batch["meta"]]

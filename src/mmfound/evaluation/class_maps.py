@@ -49,12 +49,12 @@ class NamedClasses(ClassMap):
             where it is left out; or a JSON file of that.
 
     Raises:
-        ConfigError: when the file cannot be read.
+        ConfigError: when the file cannot be read, or a class stands for anything but names.
     """
 
     def __init__(self, classes: dict[str, str | list[str] | None] | str) -> None:
         found = _json(Path(classes)) if isinstance(classes, str) else classes
-        self.classes = {name: _as_list(given) for name, given in found.items()}
+        self.classes = {name: _as_list(name, given) for name, given in found.items()}
 
     def numbers(self, name: str, reference: Mapping[str, int]) -> Sequence[int] | None:
         """The classes that the table names.
@@ -119,8 +119,11 @@ class ObjectNetClasses(ClassMap):
         return found
 
 
-def _as_list(given: str | list[str] | None) -> list[str]:
-    return [] if given is None else [given] if isinstance(given, str) else list(given)
+def _as_list(name: str, given: Any) -> list[str]:
+    names = [] if given is None else given if isinstance(given, list) else [given]
+    if not all(isinstance(target, str) for target in names):
+        raise ConfigError(f"class map: {name!r} stands for {given!r}; give a name, a list of names, or null.")
+    return names
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class Classifier(ABC):
     def __init__(self, name: str, setting: float | None) -> None:
         self.name = name
         self.setting = setting
-        if setting is not None and setting <= 0:
+        if setting is not None and not setting > 0:
             raise ConfigError(f"{type(self).__name__}: {self.symbol} is {setting}; it must be above 0.")
 
     def sweep(self, train: Labelled, val: Labelled, classes: int) -> Sweep:
@@ -142,6 +142,8 @@ class Neighbours(Classifier):
     def __init__(self, k: int = 20, *, temperature: float | None = 0.07, name: str = "knn") -> None:
         super().__init__(name, k)
         self.temperature = temperature
+        if temperature is not None and temperature <= 0:
+            raise ConfigError(f"Neighbours: temperature is {temperature}; it must be above 0, or null.")
 
     def fit(self, train: Labelled, classes: int, setting: float) -> Scores:
         """Nothing but to remember."""

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmfound.data.corruptions import SEVERITIES
+from mmfound.data.corruptions import CORRUPTIONS, SEVERITIES
 from mmfound.data.errors import BadSample
 from mmfound.data.source import Source
-from mmfound.data.sources.corrupted import Corrupted
+from mmfound.data.sources.corrupted import Corrupted, check_versions
 from mmfound.errors import ConfigError
 from mmfound.evaluation.table import Table
 
@@ -29,13 +29,17 @@ class CommonCorruptions:
         severities: 1 to 5; all by default.
         seed: of the noise.
 
+    Raises:
+        ConfigError: when there is no such corruption or severity.
+
     Source: Hendrycks & Dietterich 2019, arXiv:1903.12261; what differs is said in `mmfound.data.corruptions`.
     """
 
     def __init__(
         self, kinds: Sequence[str] | None = None, severities: Sequence[int] = SEVERITIES, *, seed: int = 0
     ) -> None:
-        self.kinds, self.severities, self.seed = kinds, tuple(severities), seed
+        self.kinds, self.severities, self.seed = list(CORRUPTIONS if kinds is None else kinds), tuple(severities), seed
+        check_versions(self.kinds, self.severities)
 
     def source(self, clean: Source, data: Any) -> Corrupted:
         """All versions of all samples.
@@ -45,8 +49,7 @@ class CommonCorruptions:
             data: the recipe's DataModule, whose evaluation transform comes before the corruption.
 
         Raises:
-            ConfigError: when there is no such corruption or severity, or the transform changes its own results, so that
-                it cannot come before.
+            ConfigError: when the transform changes its own results, so that it cannot come before.
         """
         seen = data.eval_pictures(clean)
         _refuse_changes(seen, data.eval_pictures(seen))

@@ -107,7 +107,7 @@ def read_results(path: str) -> list[dict[str, str]]:
         ConfigError: when it cannot be read, or has no columns `model` and `clean`.
     """
     try:
-        with open(path, newline="", encoding="utf-8") as file:
+        with open(path, newline="", encoding="utf-8-sig") as file:  # spreadsheets begin a CSV with a mark
             reader = csv.DictReader(file)
             rows, columns = list(reader), reader.fieldnames or []
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -118,17 +118,31 @@ def read_results(path: str) -> list[dict[str, str]]:
     return rows
 
 
+def check_record(path: str) -> list[dict[str, str]]:
+    """The rows that `record` would add to, none where there is no file yet.
+
+    Raises:
+        ConfigError: when there is a file that is none of results, or the folder cannot be made.
+    """
+    if Path(path).exists():
+        return read_results(path)
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"results of earlier models: {path} cannot be written: {error}") from error
+    return []
+
+
 def record(path: str, model: str, accuracies: Mapping[str, float]) -> None:
     """Put a model's row into a CSV of results, in place of an earlier one of that name; new columns are added.
 
     Raises:
-        ConfigError: when there is a file that is none of results.
+        ConfigError: as `check_record`.
     """
-    earlier = read_results(path) if Path(path).exists() else []
+    earlier = check_record(path)
     rows = [row for row in earlier if row["model"] != model]
     rows.append({"model": model, **{name: f"{value:.6f}" for name, value in accuracies.items()}})
     columns = list(dict.fromkeys(name for row in [*earlier, *rows] for name in row if name))
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
     unfinished = f"{path}.unfinished"
     with open(unfinished, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore")

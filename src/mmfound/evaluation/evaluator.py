@@ -24,6 +24,10 @@ class Evaluator(ABC):
         self.name = name
         self.tables: list[Table] = []  # of the last `evaluate`, equal on all ranks
 
+    def sources(self) -> dict[str, Source]:
+        """What it reads, by the names of its arguments."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Source)}
+
     def check(self, model: nn.Module, data: Any) -> None:  # noqa: B027 - some evaluators ask for nothing
         """Called before the first step, so that what `evaluate` would refuse is refused then.
 

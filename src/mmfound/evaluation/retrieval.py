@@ -8,7 +8,7 @@ from torch import nn
 
 from mmfound import distributed
 from mmfound.data.source import Source
-from mmfound.errors import DataError
+from mmfound.errors import ConfigError, DataError
 from mmfound.evaluation.abilities import require_abilities, require_tokenizer
 from mmfound.evaluation.embedding import embed_images, embed_texts, gather_lists
 from mmfound.evaluation.evaluator import Evaluator
@@ -44,6 +44,8 @@ class Retrieval(Evaluator):
         super().__init__(source if max_samples is None else Spread(source, max_samples), name=name)
         self.ks = tuple(ks)
         self.positives = positives
+        if not self.ks or min(self.ks) < 1:
+            raise ConfigError(f"evaluator Retrieval {name!r}: ks is {list(ks)}; give numbers of 1 or more.")
 
     def check(self, model: nn.Module, data: Any) -> None:
         """The model embeds both sides, and there is a tokenizer."""

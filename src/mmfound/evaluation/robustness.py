@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from mmfound import distributed
 from mmfound.data.source import Source
+from mmfound.data.sources.subset import Subset
 from mmfound.errors import ConfigError, DataError
 from mmfound.evaluation.common_corruptions import NAME, CommonCorruptions
-from mmfound.evaluation.earlier import EffectiveRobustness, ReferenceModel, record
+from mmfound.evaluation.earlier import EffectiveRobustness, ReferenceModel, check_record, record
 from mmfound.evaluation.embedding import device_of, in_step
 from mmfound.evaluation.evaluator import Evaluator
 from mmfound.evaluation.robustness_table import Column, metrics_of, row_of, table_of
@@ -82,15 +83,21 @@ class Robustness(Evaluator):
         self._classes = list(source.classes or self.class_names)
         self._max_samples = max_samples
         names = self._column_names()
-        taken = [shift for shift in names if names.count(shift) > 1 or shift in ("clean", "mean")]
+        kinds = [] if corruptions is None else corruptions.kinds
+        reserved = ["clean", "mean", "model", *kinds]  # columns of the CSV, and metrics
+        taken = [shift for shift in names if [*names, *reserved].count(shift) > 1 or shift.startswith("clean_")]
         if taken or not names:
             raise ConfigError(
                 f"evaluator Robustness {name!r} has "
                 + (f"two columns called {taken[0]!r}; rename a shift." if taken else "no shifts and no corruptions.")
             )
 
+    def sources(self) -> dict[str, Source]:
+        """The reference, and each shift's by its name."""
+        return super().sources() | {f"shifts.{shift.name}": shift.source for shift in self.shifts}
+
     def check(self, model: nn.Module, data: Any) -> None:
-        """The model classifies one way or the other, all classes are mapped, and earlier models have the shifts."""
+        """The model classifies, all classes are mapped, earlier models have the shifts, and results can be kept."""
         user = self._user()
         check_scores(user, model, data)
         if not self._classes or len(self._classes) != len(self.class_names):
@@ -102,6 +109,10 @@ class Robustness(Evaluator):
             shift.space(self._classes)
         if self.effective is not None:
             self.effective.check(self._column_names(), but=self.model_name)
+        if self.corruptions is not None:
+            self.corruptions.source(self.source, data)
+        if self.append_to is not None:
+            check_record(self.append_to)
 
     def evaluate(self, model: nn.Module, data: Any) -> dict[str, float]:
         """The metrics; the tables are in `tables`."""
@@ -118,7 +129,8 @@ class Robustness(Evaluator):
             columns.append(self._column(shift.name, space, before, after))
         kinds = {}
         if self.corruptions is not None:
-            source = self.corruptions.source(self.source, data)
+            readable = Subset(self.source, indices=clean.index_N.sort().values.tolist())  # each bad one counts once
+            source = self.corruptions.source(readable, data)
             (after,) = self._hits(model, data, score, source, [all_classes], of_reference=True)
             table, kinds = self.corruptions.table(source, after.hit_N, after.index_N)
             self.tables.append(table)
@@ -145,6 +157,8 @@ class Robustness(Evaluator):
         for batch, is_new in in_step(data.eval_batches(source, device)):
             if "label" not in batch:
                 raise DataError(f"{self._user()} needs labels, and {type(source).__name__} has none.")
+            if of_reference and (most := int(batch["label"].max())) >= len(self._classes):
+                raise DataError(f"{self._user()}: there is a label {most}, but only {len(self._classes)} class names.")
             score_nC = score(batch["image"])
             for space, parts in zip(spaces if is_new else [], found, strict=False):
                 class_nG = space.of_reference(batch["label"]) if of_reference else space.of_shift(batch["label"])

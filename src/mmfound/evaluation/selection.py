@@ -2,6 +2,7 @@
 
 from mmfound.batch import RawSample
 from mmfound.data.source import Source
+from mmfound.errors import ConfigError
 
 
 class Spread(Source):
@@ -10,9 +11,14 @@ class Spread(Source):
     Args:
         source: all samples.
         count: how many, at least 1.
+
+    Raises:
+        ConfigError: when it is less.
     """
 
     def __init__(self, source: Source, count: int) -> None:
+        if count < 1:
+            raise ConfigError(f"max_samples is {count}; it must be 1 or more, or null for all.")
         self._source = source
         self._count = min(count, len(source))
         self.classes = source.classes

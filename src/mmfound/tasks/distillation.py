@@ -69,6 +69,10 @@ class DistilledContrastive(Task):
         """[B, 3, H, W] float32 RGB in [0, 1] to [B, E] float32 of unit length."""
         return self.encoder.embed_image(image)
 
+    def image_features(self, image: Tensor) -> Tensor:
+        """[B, 3, H, W] float32 RGB in [0, 1] to the image tower's [B, D] before the projection."""
+        return self.encoder.image_features(image)
+
     def embed_text(self, tokens: Tensor, token_mask: Tensor) -> Tensor:
         """[B, L] int64 ids and [B, L] bool mask to [B, E] float32 of unit length."""
         return self.encoder.embed_text(tokens, token_mask)

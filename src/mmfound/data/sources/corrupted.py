@@ -42,11 +42,7 @@ class Corrupted(Source):
         seed: int = 0,
     ) -> None:
         kinds = list(CORRUPTIONS) if kinds is None else list(kinds)
-        unknown = [kind for kind in kinds if kind not in CORRUPTIONS]
-        if unknown or not kinds:
-            raise ConfigError(f"Corrupted: kinds {unknown or kinds} must be some of {', '.join(CORRUPTIONS)}.")
-        if not severities or not set(severities) <= set(SEVERITIES):
-            raise ConfigError(f"Corrupted: severities {list(severities)} must be some of 1, 2, 3, 4, 5.")
+        check_versions(kinds, severities)
         self.source, self.classes = source, source.classes
         self.variants = [(kind, severity) for kind in kinds for severity in severities]
         self.seed = seed
@@ -82,3 +78,16 @@ class Corrupted(Source):
                 raise DataError(f"Corrupted: {sample['key']} of {type(self.source).__name__} has no picture.")
             self._last = (number, sample, decode(sample["image"]))
         return self._last[1:]
+
+
+def check_versions(kinds: Sequence[str], severities: Sequence[int]) -> None:
+    """Refuse corruptions and severities that there are not, or that are named twice.
+
+    Raises:
+        ConfigError: naming them.
+    """
+    unknown = [kind for kind in kinds if kind not in CORRUPTIONS or kinds.count(kind) > 1]
+    if unknown or not kinds:
+        raise ConfigError(f"corruptions: kinds {unknown or kinds} must be some of {', '.join(CORRUPTIONS)}, each once.")
+    if not severities or not set(severities) <= set(SEVERITIES) or len(set(severities)) < len(severities):
+        raise ConfigError(f"corruptions: severities {list(severities)} must be some of 1, 2, 3, 4, 5, each once.")
