@@ -17,7 +17,7 @@ from torch import Tensor
 from mmfound.losses.contrastive import clip_loss
 from mmfound.losses.sigmoid import siglip_loss
 
-VARIANTS = ["textbook", "whole", "1024", "256", "siglip:open_clip", "siglip:1024", "siglip:default"]
+VARIANTS = ["textbook", "open_clip", "whole", "default", "256", "siglip:open_clip", "siglip:1024", "siglip:default"]
 
 
 def textbook(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
@@ -31,6 +31,11 @@ def chosen(variant: str, batch: int) -> Callable[[Tensor, Tensor, Tensor], Tenso
     bias = torch.tensor([-10.0], device="cuda" if torch.cuda.is_available() else "cpu", requires_grad=True)
     if variant == "textbook":
         return textbook
+    if variant == "open_clip":
+        from open_clip.loss import ClipLoss
+
+        theirs = ClipLoss()
+        return lambda image, text, scale: theirs(image, text, scale)
     if variant == "siglip:open_clip":
         from open_clip.loss import SigLipLoss
 

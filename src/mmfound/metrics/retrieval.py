@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mmfound.metrics.ranking import expected_hits
 
-_SCORES_AT_ONCE = 1 << 20  # a ninth of the memory of 1 << 24, and on one thread 1.8 times as fast
+_SCORES_AT_ONCE = 1 << 22  # 16 MiB of scores
 
 
 @dataclass(frozen=True)
