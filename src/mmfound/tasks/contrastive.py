@@ -10,10 +10,10 @@ from mmfound.losses.contrastive import clip_loss
 from mmfound.models import DualEncoder
 from mmfound.optim import Optim
 from mmfound.tasks.base import Task
-from mmfound.tasks.pairs import Positives, check_vocabulary, groups, tokenizer_in
+from mmfound.tasks.pairs import EncodesPairs, Positives, check_vocabulary, groups, tokenizer_in
 
 
-class Contrastive(Task):
+class Contrastive(EncodesPairs, Task):
     """Pull paired image and text embeddings together, push all other pairs in the global batch apart.
 
     Args:
@@ -45,22 +45,6 @@ class Contrastive(Task):
         scale = self.encoder.logit_scale.to(image_BE.dtype).exp()
         loss = clip_loss(image_BE, text_BE, scale, group_B=groups(batch, self.positives))
         return {"loss": loss, "logit_scale": scale.detach().squeeze()}
-
-    def encode_chunk(self, batch: ImageTextBatch) -> tuple[Tensor, Tensor]:
-        """Both embeddings of each pair, [B, E]."""
-        return self.embed_image(batch["image"]), self.embed_text(batch["tokens"], batch["token_mask"])
-
-    def embed_image(self, image: Tensor) -> Tensor:
-        """[B, 3, H, W] float32 RGB in [0, 1] to [B, E] float32 of unit length."""
-        return self.encoder.embed_image(image)
-
-    def image_features(self, image: Tensor) -> Tensor:
-        """[B, 3, H, W] float32 RGB in [0, 1] to the image tower's [B, D] before the projection."""
-        return self.encoder.image_features(image)
-
-    def embed_text(self, tokens: Tensor, token_mask: Tensor) -> Tensor:
-        """[B, L] int64 ids and [B, L] bool mask to [B, E] float32 of unit length."""
-        return self.encoder.embed_text(tokens, token_mask)
 
     def setup(self, stage: str) -> None:
         """Refuse a tokenizer with more ids than the text tower has rows."""

@@ -11,11 +11,11 @@ from mmfound.losses.distillation import distillation_loss
 from mmfound.models import DualEncoder
 from mmfound.optim import Optim
 from mmfound.tasks.base import Task
-from mmfound.tasks.pairs import Positives, check_vocabulary, groups, tokenizer_in
+from mmfound.tasks.pairs import EncodesPairs, Positives, check_vocabulary, groups, tokenizer_in
 from mmfound.teacher import Teacher
 
 
-class DistilledContrastive(Task):
+class DistilledContrastive(EncodesPairs, Task):
     """`Contrastive`, and the student's choice among the texts (pictures) of the global batch against the teacher's.
 
     Args:
@@ -60,22 +60,6 @@ class DistilledContrastive(Task):
         loss = contrastive + self.distillation_weight * distillation
         parts = {"contrastive": contrastive.detach(), "distillation": distillation.detach()}
         return {"loss": loss, **parts, "logit_scale": scale.detach().squeeze()}
-
-    def encode_chunk(self, batch: ImageTextBatch) -> tuple[Tensor, Tensor]:
-        """The student's embeddings of each pair, [B, E]; the teacher's are computed once, as they have no gradient."""
-        return self.embed_image(batch["image"]), self.embed_text(batch["tokens"], batch["token_mask"])
-
-    def embed_image(self, image: Tensor) -> Tensor:
-        """[B, 3, H, W] float32 RGB in [0, 1] to [B, E] float32 of unit length."""
-        return self.encoder.embed_image(image)
-
-    def image_features(self, image: Tensor) -> Tensor:
-        """[B, 3, H, W] float32 RGB in [0, 1] to the image tower's [B, D] before the projection."""
-        return self.encoder.image_features(image)
-
-    def embed_text(self, tokens: Tensor, token_mask: Tensor) -> Tensor:
-        """[B, L] int64 ids and [B, L] bool mask to [B, E] float32 of unit length."""
-        return self.encoder.embed_text(tokens, token_mask)
 
     def setup(self, stage: str) -> None:
         """Refuse a tokenizer with more ids than the text tower has rows, or whose ids the teacher does not know."""

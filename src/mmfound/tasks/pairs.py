@@ -1,6 +1,6 @@
 """What objectives over pairs of pictures and texts share.
 
-Shape letters: B pairs on this rank.
+Shape letters: B pairs on this rank, L text length, D width of the image tower, E joint embedding width.
 """
 
 from typing import Any, Literal
@@ -9,8 +9,31 @@ from torch import Tensor, nn
 
 from mmfound.batch import ImageTextBatch
 from mmfound.errors import ConfigError
+from mmfound.models import DualEncoder
 
 Positives = Literal["pair", "caption", "label"]
+
+
+class EncodesPairs:
+    """The abilities of a task around a `DualEncoder`; named before `Task` among the bases."""
+
+    encoder: DualEncoder
+
+    def encode_chunk(self, batch: ImageTextBatch) -> tuple[Tensor, Tensor]:
+        """Both embeddings of each pair, [B, E]."""
+        return self.embed_image(batch["image"]), self.embed_text(batch["tokens"], batch["token_mask"])
+
+    def embed_image(self, image: Tensor) -> Tensor:
+        """[B, 3, H, W] float32 RGB in [0, 1] to [B, E] float32 of unit length."""
+        return self.encoder.embed_image(image)
+
+    def image_features(self, image: Tensor) -> Tensor:
+        """[B, 3, H, W] float32 RGB in [0, 1] to the image tower's [B, D] before the projection."""
+        return self.encoder.image_features(image)
+
+    def embed_text(self, tokens: Tensor, token_mask: Tensor) -> Tensor:
+        """[B, L] int64 ids and [B, L] bool mask to [B, E] float32 of unit length."""
+        return self.encoder.embed_text(tokens, token_mask)
 
 
 def groups(batch: ImageTextBatch, positives: Positives) -> Tensor | None:

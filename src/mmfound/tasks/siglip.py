@@ -10,10 +10,10 @@ from mmfound.losses.sigmoid import siglip_loss
 from mmfound.models import DualEncoder
 from mmfound.optim import Optim
 from mmfound.tasks.base import Task
-from mmfound.tasks.pairs import Positives, check_vocabulary, groups, tokenizer_in
+from mmfound.tasks.pairs import EncodesPairs, Positives, check_vocabulary, groups, tokenizer_in
 
 
-class Siglip(Task):
+class Siglip(EncodesPairs, Task):
     """Tell of every picture and text of the global batch whether they belong together.
 
     Scale and bias are free, and neither decays.
@@ -46,22 +46,6 @@ class Siglip(Task):
         scale = self.encoder.logit_scale.to(image_BE.dtype).exp()
         loss = siglip_loss(image_BE, text_BE, scale, bias, group_B=groups(batch, self.positives))
         return {"loss": loss, "logit_scale": scale.detach().squeeze(), "logit_bias": bias.detach().squeeze()}
-
-    def encode_chunk(self, batch: ImageTextBatch) -> tuple[Tensor, Tensor]:
-        """Both embeddings of each pair, [B, E]."""
-        return self.embed_image(batch["image"]), self.embed_text(batch["tokens"], batch["token_mask"])
-
-    def embed_image(self, image: Tensor) -> Tensor:
-        """[B, 3, H, W] float32 RGB in [0, 1] to [B, E] float32 of unit length."""
-        return self.encoder.embed_image(image)
-
-    def image_features(self, image: Tensor) -> Tensor:
-        """[B, 3, H, W] float32 RGB in [0, 1] to the image tower's [B, D] before the projection."""
-        return self.encoder.image_features(image)
-
-    def embed_text(self, tokens: Tensor, token_mask: Tensor) -> Tensor:
-        """[B, L] int64 ids and [B, L] bool mask to [B, E] float32 of unit length."""
-        return self.encoder.embed_text(tokens, token_mask)
 
     def setup(self, stage: str) -> None:
         """Refuse a tokenizer with more ids than the text tower has rows."""
