@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
+import torch
 
 from mmfound.cli import main
 from mmfound.runs import extensions
@@ -29,6 +30,8 @@ def command_line(fits: Sequence[Fit]) -> list[int]:
     for options, environment in fits:
         before = dict(os.environ)
         os.environ.update(environment)
+        fill = "DIRTY_MEMORY" in environment  # with NaN what torch.empty returns
+        torch.use_deterministic_algorithms(fill, warn_only=True)
         codes.append(main(options))
         os.environ.clear()
         os.environ.update(before)

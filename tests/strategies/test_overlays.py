@@ -7,7 +7,7 @@ import torch
 
 from mmfound.cli.recipes import find
 from mmfound.runs import durable
-from tests.strategies.fits import OFFLOAD, SHARDED, compiled, fit, run
+from tests.strategies.fits import OFFLOAD, SHARDED, compiled, compiles, fit, run
 from tests.strategies.runs import exported, last, log, losses, metric, summary
 
 PRECISIONS = {  # overlay of strategy, and of precision
@@ -64,6 +64,14 @@ def test_the_scale_is_held_below_its_bound(root: Path, overlay: str):
     assert scales[0] == pytest.approx(1 / 0.07)
     assert all(scale <= 14.2 * (1 + 1e-6) for scale in scales[1:])
     assert scales[1] == pytest.approx(14.2), "the master was clamped, not only what is computed with"
+
+
+def test_what_the_memory_held_before_does_not_matter(tmp_path: Path):
+    """A rank's last slice is padded where sizes are odd, and DeepSpeed takes memory for that as it finds it."""
+    overlays = [name for name in SHARDED if name.startswith("deepspeed_zero3") and compiles(name)]
+    small = ["--trainer.strategy.init_args.config.zero_optimization.reduce_bucket_size", "100000"]
+    fits = [fit(tmp_path / name, name, *small, "--trainer.max_steps", steps) for name in overlays for steps in "35"]
+    assert run(2, [(options, {"DIRTY_MEMORY": "1"}) for options, _ in fits]) == [0] * len(fits)
 
 
 @pytest.mark.parametrize("overlay", SHARDED)

@@ -19,7 +19,7 @@ from mmfound.runs import extensions
 from mmfound.strategies import zero_files
 from mmfound.strategies.folders import FolderSaving
 from mmfound.strategies.loading import load_moments, load_weights
-from mmfound.strategies.weights import make_contiguous
+from mmfound.strategies.weights import Zero3Weight, make_contiguous, trained_weights
 from mmfound.strategies.whole import read_meta, whole_checkpoint
 
 _NO_OPS = ("deepspeed_shm_comm",)  # on the CPU: a minute to compile, for what gloo does as well
@@ -101,6 +101,7 @@ class DeepSpeed(FolderSaving, DeepSpeedStrategy):
         _cast_statistics(self.lightning_module)
         if self.zero_stage_3:
             _gather_with_task(self.lightning_module)
+            _clear_padding(self.lightning_module)
 
     def fill(self, checkpoint: dict[str, Any], folder: Path) -> None:
         """DeepSpeed's files for weights and moments, and one for all else."""
@@ -151,6 +152,7 @@ class DeepSpeed(FolderSaving, DeepSpeedStrategy):
         )
         if loaded is None:
             raise CheckpointError(f"DeepSpeed cannot read checkpoint {path}; name another one")
+        _clear_padding(self.lightning_module)
 
     def _load_whole(self, checkpoint: dict[str, Any]) -> None:
         """Weights and, in a fit, masters and moments; every rank has read all and takes its part."""
@@ -255,6 +257,12 @@ def _cast_statistics(task: nn.Module) -> None:
             for buffer in part.buffers(recurse=False):
                 if buffer.is_floating_point():
                     buffer.data = buffer.data.to(torch.bfloat16)
+
+
+def _clear_padding(task: nn.Module) -> None:
+    for trained in trained_weights(task).values():
+        if isinstance(trained, Zero3Weight):
+            trained.clear_padding()
 
 
 def _gather_with_task(task: Any) -> None:

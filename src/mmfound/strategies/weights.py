@@ -169,6 +169,13 @@ class Zero3Weight(Weight):
         start = length * dist.get_rank()
         return flat[start : start + length].to(self.master.device)
 
+    def clear_padding(self) -> None:
+        """Make the padding zeros; DeepSpeed leaves in it what the memory held, NaN too, and saves and decays that."""
+        length = self.tensor.ds_tensor.numel()
+        own = min(max(self.tensor.ds_numel - length * dist.get_rank(), 0), length)
+        self.master[own:] = 0
+        self.computed_with[own:] = 0
+
     def _refresh(self) -> None:
         """A parameter that stays gathered between steps, because it is small, is gathered anew."""
         if self.tensor.ds_status.name == "AVAILABLE":
