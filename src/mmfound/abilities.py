@@ -3,7 +3,8 @@
 Shape letters: B samples, L text length, D width of the image tower, E joint embedding width.
 """
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -49,7 +50,25 @@ class GivesImageFeatures(Protocol):
         ...
 
 
-_METHODS = ("embed_image", "embed_text", "classify", "image_features")
+@runtime_checkable
+class SamplesImages(Protocol):
+    """Draws pictures."""
+
+    def sample_images(self, batch: Mapping[str, Any], indices: Sequence[int], seed: int) -> Tensor:
+        """Draw one picture for each index.
+
+        Args:
+            batch: what the model's conditioners read (`tokens`, `token_mask`, `label`, ...), B rows on its device.
+            indices: [B] sample numbers; a picture depends on (seed, index, its row of the batch) alone.
+            seed: of the noise.
+
+        Returns:
+            [B, 3, H, W] float32 RGB in [0, 1].
+        """
+        ...
+
+
+_METHODS = ("embed_image", "embed_text", "classify", "image_features", "sample_images")
 
 
 def abilities_of(model: object) -> tuple[str, ...]:
