@@ -42,8 +42,7 @@ class CleanWeight(LossWeight):
 class MinSnr(CleanWeight):
     """min(SNR, gamma) on x0 (Hang et al. 2023, arXiv:2303.09556).
 
-    Under v that leaves errors of the output a weight of min(SNR, gamma) / (SNR + 1), next to nothing at high noise,
-    where what is large in a picture is settled.
+    Under v that leaves errors of the output a weight of min(SNR, gamma) / (SNR + 1), next to nothing at high noise.
 
     Args:
         gamma: above this SNR all levels count the same.

@@ -45,7 +45,7 @@ def stratified(first: int, count: int, size: int, step: int) -> Tensor:
         size: of the global batch.
         step: number of the optimiser step.
     """
-    assert first >= 0 and first + count <= size, f"samples {first} to {first + count} of a batch of {size}"
+    assert 0 <= first <= size - count, f"samples {first} to {first + count} of a batch of {size}"
     generator = torch.Generator().manual_seed(mixed(step, size))
     intervals = torch.randperm(size, generator=generator)[first : first + count]
     jitter = torch.rand(count, dtype=torch.float64).clamp(max=1 - 1e-9)  # so that no sum rounds up into the next

@@ -70,7 +70,8 @@ class _Continuous(Schedule):
     def __init__(self, min_time: float, max_time: float) -> None:
         if not 0 < min_time < max_time <= 1:
             raise ConfigError(
-                f"{type(self).__name__}: min_time {min_time}, max_time {max_time}; must be 0 < min_time < max_time <= 1."
+                f"{type(self).__name__}: min_time is {min_time} and max_time {max_time}; it must be "
+                "0 < min_time < max_time <= 1."
             )
         self._ends = (min_time, max_time)
 
@@ -94,7 +95,7 @@ class _Continuous(Schedule):
 class CosineSchedule(_Continuous):
     """alpha(t) = cos((t + s) / (1 + s) pi / 2) / cos(s / (1 + s) pi / 2), s the offset.
 
-    Source: Nichol & Dhariwal 2021, arXiv:2102.09672, equation 17.
+    Source: Nichol & Dhariwal 2021, arXiv:2102.09672, section 3.2.
 
     Args:
         offset: s; keeps the noise at the first times from being too small.
@@ -119,7 +120,7 @@ class CosineSchedule(_Continuous):
 class LinearSchedule(_Continuous):
     """beta(t) linear in time: alpha(t)^2 = exp(-integral of beta from 0 to t), the variance-preserving SDE.
 
-    Source: Song et al. 2021, arXiv:2011.13456, appendix B; of Ho et al. 2020's 1e-4 to 0.02 over 1000 steps.
+    Source: Song et al. 2021, arXiv:2011.13456; the limit of Ho et al. 2020's betas from 1e-4 to 0.02.
 
     Args:
         start: beta at time 0, per unit of time.
@@ -237,7 +238,7 @@ class Rescheduled(Schedule):
 class Shifted(Rescheduled):
     """Another schedule with its log-SNR moved by 2 log(shift): sigma / alpha is 1 / shift times as large.
 
-    Source: Hoogeboom et al. 2023, arXiv:2301.11093, equation 4: the same picture in more pixels keeps more of its
+    Source: Hoogeboom et al. 2023, arXiv:2301.11093: the same picture in more pixels keeps more of its
     signal, which shift = 64 / pixels undoes for a schedule made for 64.
 
     Args:

@@ -11,7 +11,7 @@ class ZeroTerminal(Rescheduled):
 
     The noise says nothing about x0 at the last time: predict V, X0 or Edm.
 
-    Source: Lin et al. 2023, arXiv:2305.08891, section 3.1 and algorithm 1.
+    Source: Lin et al. 2023, arXiv:2305.08891, algorithm 1.
 
     Args:
         schedule: its times, and what the network is told, stay.
