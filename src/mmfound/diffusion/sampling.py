@@ -9,6 +9,8 @@ from mmfound.diffusion.conditioning import Condition
 from mmfound.diffusion.estimates import Denoiser
 from mmfound.diffusion.levels import Level
 from mmfound.diffusion.noise import SampleNoise
+from mmfound.diffusion.samplers import Ddim
+from mmfound.errors import ConfigError
 
 
 class Sampler(Protocol):
@@ -21,6 +23,11 @@ class Sampler(Protocol):
 
 class Guidance(Protocol):
     """Makes one denoiser of two conditions."""
+
+    @property
+    def needs_null(self) -> bool:
+        """Whether it ever looks at the null. Where not, it is not called and no null is made."""
+        ...
 
     def __call__(self, denoiser_of: Callable[[Condition], Denoiser], condition: Condition, null: Condition) -> Denoiser:
         """Strengthen a condition against its null."""
@@ -40,7 +47,7 @@ class Sampling:
 
     Args:
         sampler: Ddim by default.
-        steps: evaluations of the guided denoiser.
+        steps: levels to step from. Each asks the guided denoiser once; with Heun all but the last ask it twice.
         guidance: none by default.
         threshold: none by default; data in bounds should have one.
         temperature: factor on the first noise; GLIDE's upsampler takes 0.997.
@@ -54,7 +61,11 @@ class Sampling:
         threshold: Threshold | None = None,
         temperature: float = 1.0,
     ) -> None:
-        self.sampler = sampler
+        if steps < 1:
+            raise ConfigError(f"Sampling: steps is {steps}; it takes at least 1.")
+        if temperature <= 0:
+            raise ConfigError(f"Sampling: temperature is {temperature}; it is a factor on the first noise, above 0.")
+        self.sampler = sampler or Ddim()
         self.steps = steps
         self.guidance = guidance
         self.threshold = threshold
