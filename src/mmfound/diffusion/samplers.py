@@ -14,7 +14,7 @@ from torch import Tensor
 from mmfound.diffusion.estimates import Denoiser
 from mmfound.diffusion.levels import Level
 from mmfound.diffusion.noise import SampleNoise
-from mmfound.diffusion.variances import FixedSmall, LearnedRange, Variance
+from mmfound.diffusion.variances import FixedSmall, LearnedRange, Variance, posterior_mean
 from mmfound.errors import ConfigError
 
 
@@ -39,9 +39,8 @@ class Ddpm:
                 return estimate.x0
             variance = self.variance or (FixedSmall() if estimate.variance_fraction is None else LearnedRange())
             log_variance = variance.log_variance(level, to, estimate.variance_fraction)
-            on_x0 = float(to.alpha) * _new_share(level, to)
-            on_x = float(level.alpha / to.alpha * (to.sigma / level.sigma) ** 2)
-            x = on_x0 * estimate.x0 + on_x * x + (log_variance / 2).exp().to(x) * noise.draw(x)
+            mean = posterior_mean(estimate.x0, x, level, to)
+            x = mean + (log_variance / 2).exp().to(x) * noise.draw(x)
         return x
 
 
