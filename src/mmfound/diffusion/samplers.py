@@ -5,6 +5,7 @@ Numbers that depend on the levels are computed in float64; the sample keeps its 
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,8 +19,16 @@ from mmfound.diffusion.variances import FixedSmall, LearnedRange, Variance, post
 from mmfound.errors import ConfigError
 
 
+class Sampler(ABC):
+    """Follows a denoiser from the first of some levels to the last; a dataclass of its settings."""
+
+    @abstractmethod
+    def __call__(self, denoise: Denoiser, x: Tensor, levels: Sequence[Level], noise: SampleNoise) -> Tensor:
+        """[B, ...] sample at levels[0] -> [B, ...] sample at levels[-1], which is x0 where that is CLEAN."""
+
+
 @dataclass(frozen=True)
-class Ddpm:
+class Ddpm(Sampler):
     """Ancestral sampling: the posterior q(x_s | x_t, x0) with the network's x0.
 
     Source: Ho et al. 2020, arXiv:2006.11239, equations 6 and 7; Nichol & Dhariwal 2021, arXiv:2102.09672, section 3.1.
@@ -45,7 +54,7 @@ class Ddpm:
 
 
 @dataclass(frozen=True)
-class Ddim:
+class Ddim(Sampler):
     """Denoising diffusion implicit models.
 
     Source: Song et al. 2021, arXiv:2010.02502, equations 12 and 16.
@@ -74,7 +83,7 @@ class Ddim:
 
 
 @dataclass(frozen=True)
-class Euler:
+class Euler(Sampler):
     """Euler's method for d(x / alpha) / ds = epsilon, s = sigma / alpha: the same numbers as `Ddim` without noise.
 
     Source: Karras et al. 2022, arXiv:2206.00364, equation 1 with s(t) = 1 and sigma(t) = t.
@@ -88,7 +97,7 @@ class Euler:
 
 
 @dataclass(frozen=True)
-class Heun:
+class Heun(Sampler):
     """Heun's method for the same equation; asks the denoiser twice in every step but the one to CLEAN.
 
     Source: Karras et al. 2022, arXiv:2206.00364, algorithm 1 with s(t) = 1 and sigma(t) = t.
@@ -113,7 +122,7 @@ class Heun:
 
 
 @dataclass(frozen=True)
-class DpmSolver2M:
+class DpmSolver2M(Sampler):
     """DPM-Solver++(2M): second order with one evaluation in a step; the first and the one to CLEAN are of first order.
 
     Source: Lu et al. 2022, arXiv:2211.01095, algorithm 2.
