@@ -10,10 +10,11 @@ from torch import Tensor
 from mmfound.diffusion.clamping import clamped
 from mmfound.diffusion.conditioning import Conditioner
 from mmfound.diffusion.estimates import Denoiser
+from mmfound.diffusion.guidance import Guidance
 from mmfound.diffusion.levels import Level, add_noise
 from mmfound.diffusion.noise import SampleNoise
 from mmfound.diffusion.samplers import Ddpm
-from mmfound.diffusion.sampling import Guidance, Sampling
+from mmfound.diffusion.sampling import Sampling
 from mmfound.diffusion.stage import Stage
 from mmfound.errors import ConfigError
 

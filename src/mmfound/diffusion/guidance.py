@@ -1,5 +1,6 @@
 """Guidance: what moves the estimate of x0 towards a condition. Variances are left alone."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -15,8 +16,21 @@ from mmfound.errors import ConfigError
 Interval = tuple[float, float]
 
 
+class Guidance(ABC):
+    """Makes one denoiser of two conditions."""
+
+    @property
+    def needs_null(self) -> bool:
+        """Whether it ever looks at the null. Where not, `draw` makes none and samples the condition alone."""
+        return True
+
+    @abstractmethod
+    def __call__(self, denoiser_of: Callable[[Condition], Denoiser], condition: Condition, null: Condition) -> Denoiser:
+        """Strengthen a condition against its null."""
+
+
 @dataclass(frozen=True)
-class ClassifierFree:
+class ClassifierFree(Guidance):
     """x0 = x0(null) + scale (x0(condition) - x0(null)); the same in epsilon, x0 and v, which are linear in x0.
 
     Source: Ho & Salimans 2022, arXiv:2207.12598, equation 6; rescaling Lin et al. 2023, arXiv:2305.08891, section 3.4,
@@ -48,7 +62,6 @@ class ClassifierFree:
 
     @property
     def needs_null(self) -> bool:
-        """Whether the null is ever looked at."""
         return self.scale != 1
 
     def __call__(self, denoiser_of: Callable[[Condition], Denoiser], condition: Condition, null: Condition) -> Denoiser:

@@ -5,6 +5,7 @@ Numbers that depend on the levels are computed in float64; the sample keeps its 
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,12 +15,20 @@ from torch import Tensor
 from mmfound.diffusion.estimates import Denoiser
 from mmfound.diffusion.levels import Level
 from mmfound.diffusion.noise import SampleNoise
-from mmfound.diffusion.variances import FixedSmall, LearnedRange, Variance
+from mmfound.diffusion.variances import FixedSmall, LearnedRange, Variance, posterior_mean
 from mmfound.errors import ConfigError
 
 
+class Sampler(ABC):
+    """Follows a denoiser from the first of some levels to the last; a dataclass of its settings."""
+
+    @abstractmethod
+    def __call__(self, denoise: Denoiser, x: Tensor, levels: Sequence[Level], noise: SampleNoise) -> Tensor:
+        """[B, ...] sample at levels[0] -> [B, ...] sample at levels[-1], which is x0 where that is CLEAN."""
+
+
 @dataclass(frozen=True)
-class Ddpm:
+class Ddpm(Sampler):
     """Ancestral sampling: the posterior q(x_s | x_t, x0) with the network's x0.
 
     Source: Ho et al. 2020, arXiv:2006.11239, equations 6 and 7; Nichol & Dhariwal 2021, arXiv:2102.09672, section 3.1.
@@ -39,14 +48,13 @@ class Ddpm:
                 return estimate.x0
             variance = self.variance or (FixedSmall() if estimate.variance_fraction is None else LearnedRange())
             log_variance = variance.log_variance(level, to, estimate.variance_fraction)
-            on_x0 = float(to.alpha) * _new_share(level, to)
-            on_x = float(level.alpha / to.alpha * (to.sigma / level.sigma) ** 2)
-            x = on_x0 * estimate.x0 + on_x * x + (log_variance / 2).exp().to(x) * noise.draw(x)
+            mean = posterior_mean(estimate.x0, x, level, to)
+            x = mean + (log_variance / 2).exp().to(x) * noise.draw(x)
         return x
 
 
 @dataclass(frozen=True)
-class Ddim:
+class Ddim(Sampler):
     """Denoising diffusion implicit models.
 
     Source: Song et al. 2021, arXiv:2010.02502, equations 12 and 16.
@@ -75,7 +83,7 @@ class Ddim:
 
 
 @dataclass(frozen=True)
-class Euler:
+class Euler(Sampler):
     """Euler's method for d(x / alpha) / ds = epsilon, s = sigma / alpha: the same numbers as `Ddim` without noise.
 
     Source: Karras et al. 2022, arXiv:2206.00364, equation 1 with s(t) = 1 and sigma(t) = t.
@@ -89,7 +97,7 @@ class Euler:
 
 
 @dataclass(frozen=True)
-class Heun:
+class Heun(Sampler):
     """Heun's method for the same equation; asks the denoiser twice in every step but the one to CLEAN.
 
     Source: Karras et al. 2022, arXiv:2206.00364, algorithm 1 with s(t) = 1 and sigma(t) = t.
@@ -114,7 +122,7 @@ class Heun:
 
 
 @dataclass(frozen=True)
-class DpmSolver2M:
+class DpmSolver2M(Sampler):
     """DPM-Solver++(2M): second order with one evaluation in a step; the first and the one to CLEAN are of first order.
 
     Source: Lu et al. 2022, arXiv:2211.01095, algorithm 2.

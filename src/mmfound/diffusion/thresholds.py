@@ -1,5 +1,6 @@
 """Thresholds hold an estimate of x0 to the range of the data."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,8 +11,16 @@ from mmfound.diffusion.levels import Level
 from mmfound.errors import ConfigError
 
 
+class Threshold(ABC):
+    """Holds an estimate of x0 to the range of the data."""
+
+    @abstractmethod
+    def __call__(self, denoise: Denoiser) -> Denoiser:
+        """The same denoiser with its x0 held."""
+
+
 @dataclass(frozen=True)
-class Static:
+class Static(Threshold):
     """Clamp to fixed bounds.
 
     Args:
@@ -35,7 +44,7 @@ class Static:
 
 
 @dataclass(frozen=True)
-class Dynamic:
+class Dynamic(Threshold):
     """Clamp each sample to the given percentile of its absolute values and divide by it, where that is above 1.
 
     Source: Saharia et al. 2022, arXiv:2205.11487, section 2.3.

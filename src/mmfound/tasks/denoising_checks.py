@@ -1,7 +1,8 @@
 """What is said at the start of a run about inputs that make diffusion fail quietly."""
 
-import os
+import re
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ LARGE = 20_000_000  # trained weights; smaller networks bear larger steps
 HIGHEST_RATE = {True: 5.0e-4, False: 5.0e-3}  # for large networks, and for small ones
 _CAPTIONS = 512  # of the source that are counted
 _GIB = 2**30
+_MEMINFO = Path("/proc/meminfo")
 
 
 def check_x0(space: Space, x0: Tensor) -> None:
@@ -110,6 +112,7 @@ def _local(parameter: Tensor) -> Tensor:
 def _available(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    if "SC_AVPHYS_PAGES" not in os.sysconf_names:
+    if not _MEMINFO.exists():
         return 1 << 62
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", _MEMINFO.read_text(), flags=re.MULTILINE)
+    return int(found[1]) * 1024 if found else 1 << 62

@@ -1,0 +1,2 @@
+class LossWeight: pass
+class Uniform(LossWeight): pass
