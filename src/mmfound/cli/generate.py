@@ -35,10 +35,10 @@ how to draw it; what is left out is as the exports say, and of several values ea
                        of the first stage, or of seed or strength
 
 beginning with a picture of any size:
-  --image PATH         with --mask, only what is masked is drawn, and all other pixels stay as they are. With --strength,
-                       its central square is noised and drawn anew. Before an upsampler, its central square is enlarged
+  --image PATH         with --mask, what is masked is drawn, and all other pixels stay as they are; with --strength, its
+                       central square is noised and drawn anew; before an upsampler, its central square is enlarged
   --mask PATH          of the same size: WHITE (or transparent) is drawn anew, black is kept
-  --strength X         from just above 0, the picture stays, to 1, nothing of it is seen; with --mask, of the masked part
+  --strength X         share of the steps that are taken: little changes near 0, nothing is left of the picture at 1
 
 options:
   --batch_size 16      pictures at a time; they do not depend on it but for rounding
@@ -111,6 +111,8 @@ def _grid(chosen: argparse.Namespace) -> tuple[str, list[Any]]:
     if axis not in _AXES:
         hint = did_you_mean(axis, _AXES) or f"; there are {', '.join(_AXES)}"
         raise ConfigError(f"--grid {chosen.grid}: no axis {axis!r}{hint}; write --grid guidance=1,2,4")
+    if axis == "strength" and chosen.image is None:
+        raise ConfigError("--grid strength=... says what becomes of a picture; give --image PATH")
     if axis != "seed" and getattr(chosen, axis):
         raise ConfigError(f"--{axis} and --grid {axis}=... say the same thing; leave one out")
     try:

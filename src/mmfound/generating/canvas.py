@@ -51,7 +51,7 @@ class Canvas:
         return Given(image, torch.from_numpy(hole)[None], strength)
 
     def paste(self, drawn: np.ndarray) -> np.ndarray:
-        """[S, S, 3] uint8 of the square, at any size -> [H, W, 3] uint8; pixels outside of the hole are the picture's."""
+        """[S, S, 3] uint8 of the square, S any -> [H, W, 3] uint8: in the hole what was drawn, else the picture."""
         box = self.box
         fitting = Image.fromarray(drawn)
         if drawn.shape[0] != box.side:

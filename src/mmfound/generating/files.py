@@ -65,7 +65,7 @@ def facts_of(path: Path) -> dict[str, Any] | None:
         return None
     if text is None:
         raise ConfigError(
-            f"{path} is in the way and was not drawn by `mmfound generate`; move it, or name another --to."
+            f"{path} is in the way, and `mmfound generate` has not drawn it; move it, or name another --to."
         )
     return json.loads(text)
 
@@ -98,6 +98,7 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
         inner = enumerate(value)
     else:
         return {name: value}
-    return {
-        key: leaf for part, one in inner for key, leaf in _flat(one, f"{name}.{part}" if name else str(part)).items()
-    }
+    found: dict[str, Any] = {}
+    for part, one in inner:
+        found.update(_flat(one, f"{name}.{part}" if name else str(part)))
+    return found

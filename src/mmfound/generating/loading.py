@@ -50,8 +50,8 @@ class Loaded:
                 raise ConfigError(f"{link.name} draws what a text says; give --prompt TEXT or --prompts FILE.")
             if tokenizer is None:
                 raise ConfigError(
-                    f"{link.name} reads text and has no {FILE}, so that prompts cannot be tokenized. Put the one that it "
-                    "was trained with there: `tokenizer.save(folder)` writes it, and an export of ours holds it."
+                    f"{link.name} reads text and has no {FILE}, so that prompts cannot be tokenized. Put the one that "
+                    "it was trained with there: `tokenizer.save(folder)` writes it, and an export of ours holds it."
                 )
             _refuse_cut(link, tokenizer, prompts)
 
@@ -76,7 +76,7 @@ def load_pipeline(folders: Sequence[Path | str], device: torch.device | str = "c
         stage = pretrained(folder, trust=trust)
         if not isinstance(stage, Stage):
             raise ConfigError(
-                f"{folder} holds a {type(stage).__name__}, which draws no pictures; name the export of a diffusion Stage."
+                f"{folder} holds a {type(stage).__name__}, which draws no pictures; name the export of a Stage."
             )
         tokenizer = load_tokenizer(folder) if (folder / FILE).is_file() else None
         links.append(Link(str(folder), stage.to(device), tokenizer))

@@ -6,8 +6,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mmfound.data.decode import decode
-from mmfound.data.errors import BadSample
 from mmfound.errors import DataError
 
 
@@ -17,6 +15,10 @@ def read_picture(path: Path) -> Tensor:
     Raises:
         DataError: when it is missing or cannot be read.
     """
+    # Here, because it brings Lightning along, which takes seconds.
+    from mmfound.data.decode import decode
+    from mmfound.data.errors import BadSample
+
     try:
         return decode(path.read_bytes(), exif=True)
     except OSError as error:

@@ -66,9 +66,8 @@ def begin_with(image: str | None, mask: str | None, pipeline: Pipeline, say: Cal
         if link.inpainting is None:
             say(f"{link.name} was not trained to inpaint: what it draws may not go with what is around")
     box = canvas.box
-    say(
-        f"{image}: {box.side} x {box.side} pixels from row {box.top}, column {box.left} on are drawn at {_sides(pipeline)}"
-    )
+    place = f"{box.side} x {box.side} pixels from row {box.top}, column {box.left} on"
+    say(f"{image}: {place} are drawn at {_sides(pipeline)}")
     return Begin(canvas.given(), canvas, {**facts, "mask": digest(Path(mask))})
 
 
@@ -83,8 +82,7 @@ def subjects_of(loaded: Loaded, prompts: Sequence[str], labels: Sequence[int]) -
     if prompts and labels and len(prompts) != len(labels):
         raise ConfigError(f"{len(prompts)} prompts and {len(labels)} classes: give as many of both, they go in pairs.")
     count = max(len(prompts), len(labels), 1)
-    padded_prompts, padded_labels = (list(given) or [None] * count for given in (prompts, labels))
-    return [Subject(*pair) for pair in zip(padded_prompts, padded_labels, strict=True)]
+    return [Subject(_nth(prompts, number), _nth(labels, number)) for number in range(count)]
 
 
 def variants_of(
@@ -102,7 +100,7 @@ def variants_of(
         wished = replace(wishes, **{axis: (value,)}) if hasattr(wishes, axis) else wishes
         started = begin.at(value if axis == "strength" else strength)
         shown = f"{value:g}" if isinstance(value, float) else str(value)
-        found.append(_variant(loaded, wished, value if axis == "seed" else seed, started, f"{axis} {shown}"))
+        found.append(_variant(loaded, wished, int(value) if axis == "seed" else seed, started, f"{axis} {shown}"))
     return found
 
 
@@ -115,6 +113,10 @@ def _variant(loaded: Loaded, wishes: Wishes, seed: int, begin: Begin, head: str)
         for made, sampling in zip(loaded.fingerprints, samplings, strict=True)
     ]
     return Variant(seed, samplings, {"stages": stages, **begin.facts}, begin.given, head)
+
+
+def _nth(given: Sequence[Any], number: int) -> Any:
+    return given[number] if given else None
 
 
 def _first_side(pipeline: Pipeline) -> int:

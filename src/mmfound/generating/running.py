@@ -113,10 +113,8 @@ def _write_sheet(pictures: Sequence[Picture], folder: Path, say: Callable[[str],
     per_variant = len(pictures) // len(heads)
     ordered = [picture for place in range(per_variant) for picture in pictures[place::per_variant]]
     of_first = sum(picture.subject is pictures[0].subject for picture in pictures[:per_variant])
-    if len(heads) > 1:
-        columns = len(heads)
-    else:
-        columns = of_first if 1 < of_first <= _COLUMNS else min(_COLUMNS, len(pictures))
+    in_row = of_first if 1 < of_first <= _COLUMNS else min(_COLUMNS, len(pictures))
+    columns = len(heads) if len(heads) > 1 else in_row
     shown = ordered[: max(columns, _ON_SHEET // columns * columns)]
     if len(shown) < len(ordered):
         say(f"{SHEET} shows the first {len(shown)} of {len(ordered)} pictures")

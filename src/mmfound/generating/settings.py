@@ -1,8 +1,9 @@
 """How a command wants pictures to be drawn, over what the exports say."""
 
+import copy
 import difflib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from typing import Any
 
@@ -51,7 +52,10 @@ def sampler_named(name: str) -> Sampler:
     Raises:
         ConfigError: when there is none, naming the nearest.
     """
-    known = {kind.lower(): made for kind, made in inspect.getmembers(samplers, is_dataclass)}
+    known: dict[str, Callable[[], Sampler]] = {
+        kind.lower(): made  # pyright: ignore[reportAssignmentType]
+        for kind, made in inspect.getmembers(samplers, is_dataclass)
+    }
     if name.lower() not in known:
         near = difflib.get_close_matches(name.lower(), known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}"
@@ -80,13 +84,13 @@ def _nth(given: Sequence[Any], number: int) -> Any:
 
 def _settings(link: Link, sampler: str | None, steps: int | None, guidance: float | None) -> Sampling:
     own = link.stage.sampling
-    made = Sampling(
-        sampler=own.sampler if sampler is None else sampler_named(sampler),
-        steps=own.steps if steps is None else steps,
-        guidance=own.guidance if guidance is None else _guidance(own, guidance),
-        threshold=own.threshold,
-        temperature=own.temperature,
-    )
+    made = copy.copy(own)
+    if sampler is not None:
+        made.sampler = sampler_named(sampler)
+    if steps is not None:
+        made.steps = steps
+    if guidance is not None:
+        made.guidance = _guidance(own, guidance)
     _check(link, made)
     return made
 

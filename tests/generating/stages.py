@@ -1,0 +1,80 @@
+"""Exports of tiny stages with random weights."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmfound.building import build
+from mmfound.text import TrainedBpe
+from mmfound.weights import export
+
+Config = dict[str, Any]
+CONTEXT = 24
+
+
+def part(path: str, **init_args: Any) -> Config:
+    return {"class_path": f"mmfound.{path}", "init_args": init_args}
+
+
+def text(drop: float = 0.2) -> Config:
+    transformer = part(
+        "models.GlideText", vocab_size=300, context=CONTEXT, width=8, depth=1, heads=2, embed_dim=32
+    )
+    return part("diffusion.conditioning.TrainedText", transformer=transformer, drop=drop)
+
+
+def smaller(size: int, target: int) -> Config:
+    return part("diffusion.conditioning.LowResolution", size=size, target=target)
+
+
+def inpainting(size: int) -> Config:
+    return part("diffusion.conditioning.Inpainting", size=size)
+
+
+def classes(drop: float = 0.0) -> Config:
+    return part("diffusion.conditioning.ClassLabels", classes=3, embed_dim=32, drop=drop)
+
+
+def stage(size: int, *conditioners: Config, **sampling: Any) -> Config:
+    """An epsilon model of pictures of `size` pixels, which draws in 3 steps of DDIM unless told otherwise."""
+    beside = sum({"LowResolution": 3, "Inpainting": 4}.get(c["class_path"].rpartition(".")[2], 0) for c in conditioners)
+    reads_text = any(c["class_path"].endswith("TrainedText") for c in conditioners)
+    attention = part("models.unet_parts.Joint", head_dim=4, token_width=8) if reads_text else None
+    network = part(
+        "models.UNet",
+        in_channels=3 + beside,
+        out_channels=3,
+        width=8,
+        multipliers=[1, 1],
+        blocks=1,
+        attention_at=[2] if reads_text else [],
+        residual=part("models.unet_parts.ScaleShift", groups=4),
+        attention=attention,
+    )
+    return part(
+        "diffusion.stage.Stage",
+        network=network,
+        schedule=part("diffusion.schedules.CosineSchedule"),
+        prediction=part("diffusion.predictions.V"),
+        space=part("diffusion.spaces.PixelSpace", size=size),
+        conditioners=list(conditioners),
+        sampling=part(
+            "diffusion.sampling.Sampling", **{"steps": 3, "threshold": part("diffusion.thresholds.Static"), **sampling}
+        ),
+    )
+
+
+def stage_export(folder: Path, config: Config, *, seed: int = 0, tokenizer: bool = True) -> str:
+    """Export a stage whose every weight is random, the ones that are zero in a fresh network too."""
+    torch.manual_seed(seed)
+    module = build(config, "test")
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    bpe = None
+    if tokenizer:
+        bpe = TrainedBpe(300, CONTEXT)
+        bpe.prepare(lambda: ["a red square", "a blue circle"], folder.parent / f"{folder.name}.bpe")
+    export(module, config, folder, tokenizer=bpe, image={"size": 16})
+    return str(folder)
