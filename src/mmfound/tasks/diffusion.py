@@ -76,7 +76,8 @@ class Diffusion(Task):
     def sample_images(self, batch: Mapping[str, Any], indices: Sequence[int], seed: int) -> Tensor:
         """[B, 3, H, W] float32 RGB in [0, 1], drawn as `stage.sampling` says; see `mmfound.abilities.SamplesImages`."""
         seeds = [mixed(seed, _CONDITION, int(index)) for index in indices]
-        return self.stage.space.decode(draw(self.stage, {**batch, SEEDS: seeds}, indices, seed))
+        x0 = draw(self.stage, {**batch, SEEDS: seeds}, SampleNoise(seed, indices))
+        return self.stage.space.decode(x0)
 
     def fitted(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weights of this task with fewer channels beside x_t; see `Stage.fitted`."""

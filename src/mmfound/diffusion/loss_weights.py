@@ -1,2 +1,0 @@
-class LossWeight: pass
-class Uniform(LossWeight): pass
