@@ -6,6 +6,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
+from mmfound.diffusion import objective
 from mmfound.diffusion.conditioning import Condition, Conditioner, join
 from mmfound.diffusion.estimates import Denoiser, Estimate
 from mmfound.diffusion.fitting import check_fit, grown_stem
@@ -55,6 +56,9 @@ class Stage(nn.Module):
         self.conditioners = nn.ModuleList(conditioners)
         self.variance = variance or FixedSmall()
         self.sampling = sampling or Sampling()
+        objective.check(schedule, prediction)
+        if isinstance(self.variance, LearnedRange):
+            _ = schedule.train_steps  # which refuses where there are none
         check_fit(network, space, list(conditioners), learns_variance=isinstance(self.variance, LearnedRange))
 
     def parts(self) -> list[Conditioner]:

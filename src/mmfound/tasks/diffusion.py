@@ -17,7 +17,7 @@ from mmfound.diffusion.drawing import draw
 from mmfound.diffusion.levels import Level, add_noise
 from mmfound.diffusion.loss_weights import LossWeight, Uniform
 from mmfound.diffusion.noise import SampleNoise
-from mmfound.diffusion.objective import stratified_times
+from mmfound.diffusion.objective import denoising_losses, stratified, variational_losses
 from mmfound.diffusion.stage import Stage
 from mmfound.optim import Optim
 from mmfound.seeding import mixed
@@ -44,7 +44,7 @@ class Diffusion(Task):
     of the batch. It is 0 where the text is not listened to.
 
     Attributes:
-        place: where in the global batch this micro-batch begins, and how many samples that has.
+        place: where in the global batch this micro-batch begins, how many samples that has, and its number.
 
     Args:
         stage: network, schedule, prediction, space and conditioners.
@@ -66,7 +66,7 @@ class Diffusion(Task):
         self.stage = stage
         self.weight = weight or Uniform()
         self.variational_weight = variational_weight
-        self.place: tuple[int, int] | None = None
+        self.place: tuple[int, int, int] | None = None
         self._is_checked = False
 
     def compute_losses(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -76,7 +76,8 @@ class Diffusion(Task):
     def sample_images(self, batch: Mapping[str, Any], indices: Sequence[int], seed: int) -> Tensor:
         """[B, 3, H, W] float32 RGB in [0, 1], drawn as `stage.sampling` says; see `mmfound.abilities.SamplesImages`."""
         seeds = [mixed(seed, _CONDITION, int(index)) for index in indices]
-        return self.stage.space.decode(draw(self.stage, {**batch, SEEDS: seeds}, indices, seed))
+        x0 = draw(self.stage, {**batch, SEEDS: seeds}, SampleNoise(seed, indices))
+        return self.stage.space.decode(x0)
 
     def fitted(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weights of this task with fewer channels beside x_t; see `Stage.fitted`."""
@@ -128,15 +129,20 @@ class Diffusion(Task):
         return means
 
     def _drawn_shares(self, size: int) -> Tensor:
-        first, whole = self.place or (0, size)
-        return stratified_times(size, first, whole)
+        first, whole, number = self.place or (0, size, 0)
+        return stratified(first, size, whole, number)
 
     def _losses(self, batch: Mapping[str, Any], x0: Tensor, noise: Tensor, level: Level) -> Tensor:
         """[B] losses."""
         stage, x_t = self.stage, add_noise(x0, noise, level)
         condition = stage.condition(batch, len(x0), "by_rate" if self.training else "none")
         output, fraction = stage.output(x_t, level, condition)
-        return (output - stage.prediction.from_x0(x0, x_t, level)).square().flatten(1).mean(dim=1)
+        how: dict[str, Any] = {"prediction": stage.prediction}
+        losses_B = denoising_losses(output, x0, noise, level, weight=self.weight, **how)
+        if fraction is None:
+            return losses_B
+        bound_B = variational_losses(output, fraction, x0, x_t, level, schedule=stage.schedule, **how)
+        return losses_B + self.variational_weight * bound_B
 
     def _log_mean_losses(self, batch: Mapping[str, Any], split: str) -> None:
         self._check_keys(batch)
