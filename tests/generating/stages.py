@@ -18,9 +18,7 @@ def part(path: str, **init_args: Any) -> Config:
 
 
 def text(drop: float = 0.2) -> Config:
-    transformer = part(
-        "models.GlideText", vocab_size=300, context=CONTEXT, width=8, depth=1, heads=2, embed_dim=32
-    )
+    transformer = part("models.GlideText", vocab_size=300, context=CONTEXT, width=8, depth=1, heads=2, embed_dim=32)
     return part("diffusion.conditioning.TrainedText", transformer=transformer, drop=drop)
 
 
@@ -65,16 +63,20 @@ def stage(size: int, *conditioners: Config, **sampling: Any) -> Config:
     )
 
 
-def stage_export(folder: Path, config: Config, *, seed: int = 0, tokenizer: bool = True) -> str:
-    """Export a stage whose every weight is random, the ones that are zero in a fresh network too."""
-    torch.manual_seed(seed)
-    module = build(config, "test")
+def randomise(module: Any, seed: int = 0) -> Any:
+    """Move every weight, those that are zero in a fresh network too."""
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.2)
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.2)
+    return module
+
+
+def stage_export(folder: Path, config: Config, *, seed: int = 0, tokenizer: bool = True) -> str:
+    """Export a stage with random weights, and a tokenizer."""
     bpe = None
     if tokenizer:
         bpe = TrainedBpe(300, CONTEXT)
         bpe.prepare(lambda: ["a red square", "a blue circle"], folder.parent / f"{folder.name}.bpe")
-    export(module, config, folder, tokenizer=bpe, image={"size": 16})
+    export(randomise(build(config, "test"), seed), config, folder, tokenizer=bpe, image={"size": 16})
     return str(folder)

@@ -18,6 +18,7 @@ from mmfound.diffusion.stage import Stage
 from mmfound.errors import ConfigError
 from mmfound.seeding import mixed
 
+_CONDITION = 3  # purpose of the draws of conditioners
 Tokenize = Callable[[Sequence[str]], Mapping[str, Any]]
 PROVIDED = frozenset(("prompt", "tokens", "token_mask", "label", "low_resolution", "known_image", "mask"))
 
@@ -156,7 +157,7 @@ class Pipeline:
     ) -> dict[str, Any]:
         """What the conditioners of a stage read."""
         link = self.links[number]
-        told = {**batch, draws.SEEDS: [mixed(_CONDITION, number, seed, index) for index in indices]}
+        told = {**batch, draws.SEEDS: [mixed(seed, _CONDITION + _purpose(number), int(i)) for i in indices]}
         if "prompt" in batch and link.tokenize is not None:
             told.update(link.tokenize(batch["prompt"]))
         if image is not None:
@@ -175,11 +176,8 @@ class Pipeline:
         return link.stage.space.encode(image), given.strength
 
 
-_CONDITION = 3  # purpose of the draws of conditioners
-
-
 def _purpose(number: int) -> int:
-    """Of the noise of a stage in its place: the first draws what its task draws."""
+    """Of the draws of a stage in its place; the first draws what its task draws."""
     return 0 if number == 0 else 100 + number
 
 
