@@ -118,6 +118,11 @@ def _write_sheet(pictures: Sequence[Picture], folder: Path, say: Callable[[str],
     shown = ordered[: max(columns, _ON_SHEET // columns * columns)]
     if len(shown) < len(ordered):
         say(f"{SHEET} shows the first {len(shown)} of {len(ordered)} pictures")
-    pixels = [np.asarray(Image.open(folder / picture.name).convert("RGB")) for picture in shown]
+    pixels = [_pixels(folder / picture.name) for picture in shown]
     texts = [picture.subject.text for picture in shown]
     write_png(folder / SHEET, contact_sheet(pixels, texts, columns, heads if len(heads) > 1 else ()))
+
+
+def _pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB"))
