@@ -33,7 +33,9 @@ def check_x0(space: Space, x0: Tensor) -> None:
             f"the samples of {name} have a root mean square of {rms:.3g}, where the noise has 1 and the objective "
             "expects about as much: scale them, or the schedule's noise levels do not mean what they say."
         )
-    if space.bounds is not None and (float(x0.min()) < space.bounds[0] - 1e-3 or float(x0.max()) > space.bounds[1] + 1e-3):
+    if space.bounds is not None and (
+        float(x0.min()) < space.bounds[0] - 1e-3 or float(x0.max()) > space.bounds[1] + 1e-3
+    ):
         rank_zero_warn(
             f"the samples of {name} lie between {float(x0.min()):.3g} and {float(x0.max()):.3g}, outside of its bounds "
             f"{space.bounds}; sampling would cut them off."

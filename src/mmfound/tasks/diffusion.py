@@ -152,7 +152,9 @@ class Diffusion(Task):
 
 def _fixed(batch: Mapping[str, Any]) -> tuple[dict[str, Any], Tensor]:
     """The batch with a seed for each sample, from its key, and [B] shares of the way to noise, from the seed."""
-    seeds = [int.from_bytes(blake2b(key.encode(errors="surrogatepass"), digest_size=8).digest()) for key in batch["key"]]
+    seeds = [
+        int.from_bytes(blake2b(key.encode(errors="surrogatepass"), digest_size=8).digest()) for key in batch["key"]
+    ]
     shares = [mixed(_TIME, seed) / 2**64 for seed in seeds]
     return {**batch, SEEDS: seeds}, torch.tensor(shares, dtype=torch.float64)
 
