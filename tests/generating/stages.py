@@ -80,3 +80,11 @@ def stage_export(folder: Path, config: Config, *, seed: int = 0, tokenizer: bool
         bpe.prepare(lambda: ["a red square", "a blue circle"], folder.parent / f"{folder.name}.bpe")
     export(randomise(build(config, "test"), seed), config, folder, tokenizer=bpe, image={"size": 16})
     return str(folder)
+
+
+# In place of the recipes' exports, in commands of the docs.
+STAND_INS = {
+    "shapes_base": stage(8, text()),
+    "shapes_upsampler": stage(16, smaller(8, 16)),
+    "shapes_inpaint": stage(8, inpainting(8), text()),
+}
