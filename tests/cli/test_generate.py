@@ -6,10 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from mmfound.building import build
 from mmfound.diffusion.pipeline import Pipeline
 from mmfound.generating.files import facts_of
+from mmfound.text import load_tokenizer
+from mmfound.weights import export
 from tests.embedding.tiny import tiny_export
 from tests.generating.stages import classes, inpainting, smaller, stage, stage_export, text
 
@@ -33,8 +37,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def place(folder: Path, made: Path) -> Path:
     """The working folder with these exports, a picture of 41 x 27 pixels, and a mask of 9 x 5 in it."""
-    for export in made.iterdir():
-        (folder / export.name).symlink_to(export)
+    for one in made.iterdir():
+        (folder / one.name).symlink_to(one)
     pixels = np.random.default_rng(0).integers(0, 256, (27, 41, 3), np.uint8)
     Image.fromarray(pixels).save(folder / "photo.png")
     mask = np.zeros((27, 41), np.uint8)
@@ -225,6 +229,35 @@ def test_an_upsampler_enlarges_a_picture_without_a_prompt(place: Path, run):
 def test_classes_are_drawn_by_their_numbers(place: Path, run):
     assert run("generate", "--from", "classes", "--label", "0", "2", "--to", "o")[0] == 0
     assert (facts("o/0001_0000.png")["label"], "prompt" in facts("o/0001_0000.png")) == (2, False)
+
+
+def test_a_sheet_of_somebody_else_is_not_written_over(place: Path, run):
+    (place / "o").mkdir()
+    shutil.copy("photo.png", "o/sheet.png")
+    code, _, err = run("generate", *BASE, *RED, "--to", "o")
+    assert (code, names("o")) == (2, ["sheet.png"])
+    assert "o/sheet.png is in the way" in err
+
+
+def test_a_batch_that_does_not_fit_the_memory_is_told_with_the_way_out(place: Path, run, monkeypatch):
+    def full(*args, **kwargs):
+        raise torch.OutOfMemoryError("tried to allocate")
+
+    monkeypatch.setattr(Pipeline, "draw", full)
+    code, _, err = run("generate", *BASE, *RED, "--n", "3", "--to", "o")
+    assert code == 2
+    assert "3 pictures at a time do not fit the memory of cpu; lower --batch_size" in err
+
+
+def test_weights_that_are_no_numbers_draw_nothing(place: Path, run):
+    config = stage(8, text())
+    module = build(config, "test")
+    with torch.no_grad():
+        next(module.parameters()).fill_(float("nan"))
+    export(module, config, place / "diverged", tokenizer=load_tokenizer(place / "base"))
+    code, _, err = run("generate", "--from", "diverged", *RED, "--to", "o")
+    assert (code, names("o")) == (3, [])
+    assert "diverged: weights are damaged, or a run has diverged" in err
 
 
 LONG = "a red square " * 12

@@ -126,6 +126,14 @@ def test_an_upsampler_alone_enlarges_a_picture_of_ones_own(upsampler: Link):
     drawn = Pipeline([upsampler]).draw({}, [4], 0, given=Given(image))
     expected = draw(upsampler.stage, {"low_resolution": image[None]}, SampleNoise(0, [4]))
     torch.testing.assert_close(drawn, eight_bits((expected + 1) / 2), rtol=0, atol=0)
+    same = Pipeline([upsampler]).sample_images({"low_resolution": image[None]}, [4], 0)
+    torch.testing.assert_close(same, drawn, rtol=0, atol=0)
+
+
+def test_pictures_of_the_data_are_not_looked_at(inpainter: Link):
+    pipeline = Pipeline([inpainter])
+    drawn = pipeline.sample_images({**BATCH, "image": torch.rand(3, 3, 8, 8)}, INDICES, 0)
+    torch.testing.assert_close(drawn, pipeline.sample_images(BATCH, INDICES, 0), rtol=0, atol=0)
 
 
 def test_stages_that_do_not_fit_are_both_named(base: Link, upsampler: Link):

@@ -92,7 +92,7 @@ def _prompts(chosen: argparse.Namespace) -> list[str]:
     if chosen.prompts is None:
         return chosen.prompt
     try:
-        lines = Path(chosen.prompts).read_text(encoding="utf-8").splitlines()
+        lines = Path(chosen.prompts).read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise DataError(f"--prompts: cannot read {chosen.prompts}: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -101,7 +101,8 @@ class Pipeline:
 
         Args:
             batch: `prompt`, a list of B texts that each stage tokenizes for itself, or `tokens` and `token_mask`;
-                `label` [B] where classes are read.
+                `label` [B] where classes are read; `low_resolution` [B, 3, h, w] in [0, 1] where the first stage is an
+                upsampler and nothing is given. Pictures under `image` are not looked at.
             indices: [B] sample numbers; a picture depends on (seed, index, its row of the batch) alone.
             seed: of the noise.
             samplings: one for each stage; the stages' own by default.
@@ -115,7 +116,8 @@ class Pipeline:
         Raises:
             ConfigError: when the picture and the stages do not go together.
         """
-        self.check(given)
+        if given is not None or "low_resolution" not in batch:
+            self.check(given)
         image: Tensor | None = None
         for number, link in enumerate(self.links):
             told = self._told(number, batch, indices, seed, image, given)
@@ -157,7 +159,8 @@ class Pipeline:
     ) -> dict[str, Any]:
         """What the conditioners of a stage read."""
         link = self.links[number]
-        told = {**batch, draws.SEEDS: [mixed(seed, _CONDITION + _purpose(number), int(i)) for i in indices]}
+        told = {key: value for key, value in batch.items() if key != "image"}  # not what is to be drawn
+        told |= {draws.SEEDS: [mixed(seed, _CONDITION + _purpose(number), int(i)) for i in indices]}
         if "prompt" in batch and link.tokenize is not None:
             told.update(link.tokenize(batch["prompt"]))
         if image is not None:

@@ -36,15 +36,10 @@ def write_picture(path: Path, pixels: np.ndarray, facts: Facts) -> None:
             texts.add_itxt(name, str(facts[name]))
     texts.add_itxt(_KEY, json.dumps(facts, ensure_ascii=False))
     texts.add_text("Software", f"mmfound {mmfound.__version__}")
-    write_png(path, Image.fromarray(pixels), texts)
-
-
-def write_png(path: Path, image: Image.Image, texts: PngImagePlugin.PngInfo | None = None) -> None:
-    """Write a PNG, whole or not at all; errors as `write_picture`."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with writing(path):
         try:
-            image.save(partial, "PNG", pnginfo=texts)
+            Image.fromarray(pixels).save(partial, "PNG", pnginfo=texts)
             sync(partial)
             os.replace(partial, path)
         finally:

@@ -11,7 +11,7 @@ from mmfound.diffusion.pipeline import Pipeline
 from mmfound.errors import ConfigError, DataError
 from mmfound.files import writing
 from mmfound.generating.canvas import Canvas
-from mmfound.generating.files import is_drawn, write_picture, write_png
+from mmfound.generating.files import facts_of, is_drawn, write_picture
 from mmfound.generating.job import Picture, batches_of
 from mmfound.generating.pictures import to_pixels
 from mmfound.generating.progress import Progress
@@ -54,6 +54,8 @@ def generate(
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
+    if (folder / SHEET).exists():
+        facts_of(folder / SHEET)  # somebody else's is not written over
     missing = {picture.name for picture in pictures if not is_drawn(folder / picture.name, picture.facts)}
     batches = [b for b in batches_of(pictures, batch_size) if any(picture.name in missing for picture in b)]
     if missing and len(missing) < len(pictures):
@@ -120,7 +122,8 @@ def _write_sheet(pictures: Sequence[Picture], folder: Path, say: Callable[[str],
         say(f"{SHEET} shows the first {len(shown)} of {len(ordered)} pictures")
     pixels = [_pixels(folder / picture.name) for picture in shown]
     texts = [picture.subject.text for picture in shown]
-    write_png(folder / SHEET, contact_sheet(pixels, texts, columns, heads if len(heads) > 1 else ()))
+    sheet = contact_sheet(pixels, texts, columns, heads if len(heads) > 1 else ())
+    write_picture(folder / SHEET, np.asarray(sheet), {"pictures": [picture.name for picture in shown]})
 
 
 def _pixels(path: Path) -> np.ndarray:
