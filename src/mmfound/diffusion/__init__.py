@@ -12,6 +12,8 @@ from mmfound.diffusion.predictions import X0, Edm, Epsilon, Prediction, V
 from mmfound.diffusion.samplers import Ddim, Ddpm, DpmSolver2M, Euler, Heun, Sampler, invert
 from mmfound.diffusion.sampling import Sampling
 from mmfound.diffusion.schedules import CosineSchedule, EdmSchedule, LinearSchedule, ScaledLinear, Schedule, Shifted
+from mmfound.diffusion.spaces import PixelSpace, Space
+from mmfound.diffusion.stage import Stage
 from mmfound.diffusion.thresholds import Dynamic, Static, Threshold
 from mmfound.diffusion.variances import FixedLarge, FixedSmall, LearnedRange, Variance, posterior_mean
 from mmfound.diffusion.zero_terminal import ZeroTerminal
@@ -44,6 +46,7 @@ __all__ = [
     "MinSnr",
     "Prediction",
     "SampleNoise",
+    "PixelSpace",
     "Sampler",
     "Sampling",
     "ScaledLinear",
@@ -51,6 +54,8 @@ __all__ = [
     "Schedule",
     "Shifted",
     "SoftMinSnr",
+    "Space",
+    "Stage",
     "Static",
     "Threshold",
     "Uniform",

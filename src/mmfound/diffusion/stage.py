@@ -115,7 +115,7 @@ class Stage(nn.Module):
         """Weights of a stage with fewer channels beside x_t as this one's: the new ones' weights are zero.
 
         The new channels stand directly behind x_t, before those that were there, so that inpainting's do as in the
-        released GLIDE upsampler. What the network makes is at first what it made before, whatever the new channels hold.
+        released GLIDE upsampler. The network at first makes what it made before, whatever the new channels hold.
         """
         return grown_stem(state, self.network, self.space.shape[0])
 

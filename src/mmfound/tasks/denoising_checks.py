@@ -28,7 +28,7 @@ def check_x0(space: Space, x0: Tensor) -> None:
         x0: [B, ...] of the first batch.
     """
     name, rms = type(space).__name__, float(x0.float().square().mean().sqrt())
-    if not 0.5 <= rms <= 2 and not (space.bounds is not None and 0.25 <= rms):
+    if not 0.5 <= rms <= 2 and not (space.bounds is not None and rms >= 0.25):
         rank_zero_warn(
             f"the samples of {name} have a root mean square of {rms:.3g}, where the noise has 1 and the objective "
             "expects about as much: scale them, or the schedule's noise levels do not mean what they say."

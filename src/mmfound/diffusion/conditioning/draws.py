@@ -1,4 +1,4 @@
-"""Random numbers of conditioners: from torch's generators in training, from each sample's seed where a batch has them."""
+"""Random numbers of conditioners: from torch's generators, or from each sample's seed where a batch has them."""
 
 from collections.abc import Mapping
 from typing import Any

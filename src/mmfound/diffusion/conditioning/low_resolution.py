@@ -6,7 +6,6 @@ Shape letters: B batch, H W side of the stage's pictures, E width of the network
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
