@@ -29,6 +29,7 @@ class GlideText(nn.Module):
 
     def __init__(self, vocab_size: int, context: int, width: int, depth: int, heads: int, embed_dim: int) -> None:
         super().__init__()
+        self.width, self.embed_dim = width, embed_dim
         self.token_embedding = TokenEmbedding(vocab_size, width)
         self.positional_embedding = nn.Parameter(torch.empty(context, width))
         self.padding_embedding = nn.Parameter(torch.empty(context, width))
