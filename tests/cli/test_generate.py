@@ -68,7 +68,7 @@ def contents(folder: str) -> dict[str, bytes]:
 def test_pictures_say_what_they_were_drawn_with_and_are_on_a_sheet(place: Path, run):
     (place / "prompts.txt").write_text("a red square\n\n  a blue circle \n")
     code, out, _ = run("generate", "--from", "base", "--prompts", "prompts.txt", "--n", "2", "--seed", "3", "--to", "o")
-    assert (code, out) == (0, "o: 4 pictures drawn; all are on o/sheet.png\n")
+    assert (code, out) == (0, "o: 4 pictures drawn; see o/sheet.png\n")
     assert names("o") == ["0000_0000.png", "0000_0001.png", "0001_0000.png", "0001_0001.png", "sheet.png"]
     said = facts("o/0001_0001.png")
     assert (said["prompt"], said["seed"], said["index"]) == ("a blue circle", 3, 10_001)
@@ -96,7 +96,7 @@ def test_the_same_command_gives_the_same_bytes_and_draws_what_is_missing(place: 
     Path("a/0000_0003.png").unlink()
     Path("a/0000_0004.png").write_bytes(before["0000_0004.png"][:50])
     code, out, err = run(*command, "a")
-    assert (code, out) == (0, "a: 2 pictures drawn, 3 were there; all are on a/sheet.png\n")
+    assert (code, out) == (0, "a: 2 pictures drawn, 3 were there; see a/sheet.png\n")
     assert "3 of 5 pictures are there already" in err
     assert contents("a") == before
 

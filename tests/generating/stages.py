@@ -85,6 +85,6 @@ def stage_export(folder: Path, config: Config, *, seed: int = 0, tokenizer: bool
 # In place of the recipes' exports, in commands of the docs.
 STAND_INS = {
     "shapes_base": stage(8, text()),
-    "shapes_upsampler": stage(16, smaller(8, 16)),
+    "shapes_upsampler": stage(16, text(0.0), smaller(8, 16)),
     "shapes_inpaint": stage(8, inpainting(8), text()),
 }

@@ -78,7 +78,7 @@ def main(argv: list[str]) -> int:
         _say(f"pictures that are finished stay in {folder}; the same command goes on")
         raise
     there = f", {len(pictures) - drawn} were there" if drawn < len(pictures) else ""
-    print(f"{folder}: {drawn} pictures drawn{there}; all are on {folder / SHEET}")
+    print(f"{folder}: {drawn} {'picture' if drawn == 1 else 'pictures'} drawn{there}; see {folder / SHEET}")
     return 0
 
 
