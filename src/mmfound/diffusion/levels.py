@@ -34,6 +34,11 @@ class Level:
         return (-self.log_snr).sigmoid().sqrt()
 
     @property
+    def snr(self) -> Tensor:
+        """[] or [B] float64 signal-to-noise ratio, alpha^2 / sigma^2."""
+        return self.log_snr.exp()
+
+    @property
     def is_clean(self) -> bool:
         """Whether this is the end of the way, x0 itself. Never ask a network there."""
         return self.log_snr.dim() == 0 and math.isinf(float(self.log_snr)) and float(self.log_snr) > 0
