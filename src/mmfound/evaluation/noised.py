@@ -20,6 +20,7 @@ from mmfound.evaluation.evaluator import Evaluator
 from mmfound.evaluation.table import Table
 from mmfound.evaluation.zero_shot import class_embeddings
 from mmfound.metrics.ranking import expected_hits
+from mmfound.models.noised_tower import LEVELS, levels_of
 from mmfound.text.prompts import DEFAULT_TEMPLATES, Prompts
 
 
@@ -27,13 +28,13 @@ class NoisedZeroShot(Evaluator):
     """Zero-shot accuracy at several levels of noise, from the least to the most.
 
     A picture's noise depends on the seed and its index alone and is the same at every level; so towers that have
-    learned noise and towers that have not can be compared, on the same noised pictures. Metrics: `top1_t{time}` for
-    each level, by the time that networks are told, `top1` over all, and `chance`. Table: `by_time`.
+    learned noise and towers that have not can be compared, on the same noised pictures. Metrics: `top1_t{number}` for
+    each level, numbered 0 to 999 (the times of a table of 1000 steps), `top1` over all, and `chance`. Table: `by_time`.
 
     Args:
         source: pictures with labels and class names.
         schedule: of the noise.
-        levels: number of them, at equal shares of the schedule's times.
+        levels: how many of them, at equal shares of the schedule's training times.
         name: prefix of the metrics.
         templates: sentences with `{}` for the class name, a file of them, a name that `Prompts` knows, or `Prompts`.
         seed: of the noise.
@@ -55,11 +56,10 @@ class NoisedZeroShot(Evaluator):
         super().__init__(source, name=name)
         if levels < 2:
             raise ConfigError(f"evaluator NoisedZeroShot {name!r}: levels is {levels}; it needs 2 at least.")
-        self.schedule = schedule
         self.prompts = templates if isinstance(templates, Prompts) else Prompts(templates)
         self.seed = seed
-        share_T = torch.linspace(0, 1, levels, dtype=torch.float64).clamp(0.0005, 0.9995)
-        self.levels = [schedule.level(time) for time in schedule.draw(share_T).sort().values]
+        self.numbers = [round(at * (LEVELS - 1) / (levels - 1)) for at in range(levels)]
+        self.levels = [levels_of(schedule, torch.tensor(number)) for number in self.numbers]
 
     def check(self, model: nn.Module, data: Any) -> None:
         """The model embeds both sides, there is a tokenizer, and the classes have names."""
@@ -81,14 +81,13 @@ class NoisedZeroShot(Evaluator):
         if not found:
             raise DataError(f"{self._user()}: {type(self.source).__name__} has no picture that can be read.")
         top1_T = distributed.gather_rows(torch.cat(found)).mean(dim=0).tolist()
-        times = [round(float(self.schedule.network_time(level.time))) for level in self.levels]
         chance = 1 / len(self.source.classes)
         rows = [
-            (time, round(float(level.log_snr), 2), round(top1, 4), round(chance, 4))
-            for time, level, top1 in zip(times, self.levels, top1_T, strict=True)
+            (number, round(float(level.log_snr), 2), round(top1, 4), round(chance, 4))
+            for number, level, top1 in zip(self.numbers, self.levels, top1_T, strict=True)
         ]
-        self.tables = [Table("by_time", ("time", "log_snr", "top1", "chance"), rows)]
-        by_time = {f"top1_t{time}": top1 for time, top1 in zip(times, top1_T, strict=True)}
+        self.tables = [Table("by_time", ("number", "log_snr", "top1", "chance"), rows)]
+        by_time = {f"top1_t{number}": top1 for number, top1 in zip(self.numbers, top1_T, strict=True)}
         return by_time | {"top1": sum(top1_T) / len(top1_T), "chance": chance}
 
     def _hits(self, model: Any, batch: dict[str, Any], class_CE: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mmfound.errors import ConfigError
 
-LAST_TIME = 999.0  # what networks are told of the noisiest level, whatever the schedule counts
+LAST_TIME = 999.0  # of the usual discrete schedules
 
 
 class TimeTable(nn.Module):
@@ -32,7 +32,7 @@ class TimeTable(nn.Module):
         self.weight = nn.Parameter(torch.randn(rows, width) * std)
 
     def forward(self, time: Tensor) -> Tensor:
-        """[B] float32 times as networks are told them, held to [0, 999], to [B, D]."""
+        """[B] float32 times, held to [0, 999], to [B, D]."""
         rows = self.weight.shape[0]
         place_B = time.clamp(0, LAST_TIME) * ((rows - 1) / LAST_TIME)
         below_B = place_B.floor().clamp(max=rows - 2)
