@@ -1,35 +1,59 @@
 """What every diffusion system shares."""
 
+from mmfound.diffusion.clamping import clamped
 from mmfound.diffusion.discrete import Betas, CosineBetas, DiscreteSchedule, LinearBetas, ScaledLinearBetas
+from mmfound.diffusion.drawing import draw
+from mmfound.diffusion.guidance import ClassifierFree, Guidance, clip_guided
 from mmfound.diffusion.levels import CLEAN, Level, add_noise, spread
+from mmfound.diffusion.noise import SampleNoise
 from mmfound.diffusion.predictions import X0, Edm, Epsilon, Prediction, V
+from mmfound.diffusion.samplers import Ddim, Ddpm, DpmSolver2M, Euler, Heun, Sampler, invert
+from mmfound.diffusion.sampling import Sampling
 from mmfound.diffusion.schedules import CosineSchedule, EdmSchedule, LinearSchedule, ScaledLinear, Schedule, Shifted
+from mmfound.diffusion.thresholds import Dynamic, Static, Threshold
 from mmfound.diffusion.variances import FixedLarge, FixedSmall, LearnedRange, Variance, posterior_mean
 
 __all__ = [
-    "CLEAN",
     "Betas",
+    "CLEAN",
+    "ClassifierFree",
     "CosineBetas",
     "CosineSchedule",
+    "Ddim",
+    "Ddpm",
     "DiscreteSchedule",
+    "DpmSolver2M",
+    "Dynamic",
     "Edm",
     "EdmSchedule",
     "Epsilon",
+    "Euler",
     "FixedLarge",
     "FixedSmall",
+    "Guidance",
+    "Heun",
     "LearnedRange",
     "Level",
     "LinearBetas",
     "LinearSchedule",
     "Prediction",
+    "SampleNoise",
+    "Sampler",
+    "Sampling",
     "ScaledLinear",
     "ScaledLinearBetas",
     "Schedule",
     "Shifted",
+    "Static",
+    "Threshold",
     "V",
     "Variance",
     "X0",
     "add_noise",
+    "clamped",
+    "clip_guided",
+    "draw",
+    "invert",
     "posterior_mean",
     "spread",
 ]
