@@ -1,9 +1,10 @@
 """What every diffusion system shares."""
 
 from mmfound.diffusion.clamping import clamped
+from mmfound.diffusion.clip_guidance import ClipGuidance
 from mmfound.diffusion.discrete import Betas, CosineBetas, DiscreteSchedule, LinearBetas, ScaledLinearBetas
 from mmfound.diffusion.drawing import draw
-from mmfound.diffusion.guidance import ClassifierFree, Guidance, clip_guided
+from mmfound.diffusion.guidance import ClassifierFree, Guidance, Steering, clip_guided
 from mmfound.diffusion.levels import CLEAN, Level, add_noise, spread
 from mmfound.diffusion.noise import SampleNoise
 from mmfound.diffusion.predictions import X0, Edm, Epsilon, Prediction, V
@@ -17,6 +18,7 @@ __all__ = [
     "Betas",
     "CLEAN",
     "ClassifierFree",
+    "ClipGuidance",
     "CosineBetas",
     "CosineSchedule",
     "Ddim",
@@ -45,6 +47,7 @@ __all__ = [
     "Schedule",
     "Shifted",
     "Static",
+    "Steering",
     "Threshold",
     "V",
     "Variance",
