@@ -57,7 +57,7 @@ class ClipGuidance(Steering):
         self.scale = scale
         self.interval = interval
         self.tokens, self.token_mask = tokens, token_mask
-        self._folder = None if isinstance(encoder, nn.Module) else str(encoder)
+        self.folder = None if isinstance(encoder, nn.Module) else str(encoder)
         self._encoder: Any = encoder if isinstance(encoder, nn.Module) else None
         self._tokenizer: Any = None
 
@@ -115,7 +115,7 @@ class ClipGuidance(Steering):
         if self._encoder is None:
             from mmfound.encoders import load_encoder  # which imports this package
 
-            assert self._folder is not None
-            loaded = load_encoder(Path(self._folder))
+            assert self.folder is not None
+            loaded = load_encoder(Path(self.folder))
             self._encoder, self._tokenizer = loaded.encoder, loaded.tokenizer
         return self._encoder

@@ -32,8 +32,8 @@ def draw(
 ) -> Tensor:
     """Draw one sample for each stream of noise.
 
-    The denoiser is made from the inside out: guidance, steering, `wrap`, threshold, `known`. Mode and precision are the caller's;
-    the sample is kept in float32.
+    The denoiser is made from the inside out: guidance, steering, `wrap`, threshold, `known`. Mode and precision are the
+    caller's; the sample is kept in float32.
 
     Args:
         stage: in eval mode.

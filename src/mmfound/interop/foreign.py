@@ -1,4 +1,4 @@
-"""Weights that others have written: OpenAI's CLIP and GLIDE's noised one, open_clip's and transformers' CLIP and SigLIP."""
+"""Weights that others have written: OpenAI's CLIP and GLIDE's noised CLIP; open_clip's and transformers' CLIP, SigLIP."""
 
 import hashlib
 import math

@@ -18,11 +18,12 @@ _STRIDES = (2, 1, 2, 1, 2)
 
 
 class TimedConv(nn.Module):
-    """Five 3x3 convolutions to an eighth of the resolution, then one linear layer over the whole grid: for the CPU.
+    """Five 3x3 convolutions to an eighth of the resolution, mean, linear: made for the CPU.
 
     The time scales and shifts each layer's normalised channels. The normalisation is by groups, so that a picture's
     embedding does not depend on how noisy the others of its batch are; the activation is smooth, for gradients with
-    respect to the picture.
+    respect to the picture; and a learned map of the places is added before the last layer, so that the mean knows where
+    things are.
 
     Args:
         image_size: side of the pictures, a multiple of 8.
@@ -55,7 +56,8 @@ class TimedConv(nn.Module):
         sizes = zip(channels[:-1], channels[1:], _STRIDES, strict=True)
         self.layers = nn.ModuleList(_Layer(*size, times) for size in sizes)
         self.layers.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        self.image_size, self.width = image_size, channels[-1] * (image_size // 8) ** 2
+        self.places = nn.Parameter(torch.randn(channels[-2], image_size // 4, image_size // 4) * 0.02)
+        self.image_size, self.width = image_size, channels[-1]
         self.head = nn.Linear(self.width, embed_dim)
 
     def forward(self, image: Tensor, time: Tensor) -> Tensor:
@@ -63,14 +65,14 @@ class TimedConv(nn.Module):
         return self.head(self.features(image, time))
 
     def features(self, image: Tensor, time: Tensor) -> Tensor:
-        """The grid before the last layer, [B, D]."""
+        """The mean over the grid, before the projection, [B, D]."""
         if image.shape[-2:] != (self.image_size, self.image_size):
             size = "x".join(map(str, image.shape[-2:]))
             raise ConfigError(f"TimedConv takes pictures of {self.image_size} pixels a side, and was given {size}.")
         x = self.pixels(image).to(self.head.weight.dtype, memory_format=torch.channels_last)
-        for layer in self.layers:
+        for layer in self.layers[:-1]:
             x = layer(x, time)
-        return x.flatten(1)
+        return self.layers[-1](x + self.places, time).mean(dim=(2, 3))
 
 
 class _Layer(nn.Module):
