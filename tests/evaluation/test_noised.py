@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mmfound.diffusion import CosineBetas, CosineSchedule, DiscreteSchedule, Level
-from mmfound.errors import ConfigError
+from mmfound.errors import ConfigError, DataError
 from mmfound.evaluation import NoisedZeroShot
 from tests.evaluation.fakes import ColourModel, Colours, FakeData
 
@@ -29,7 +29,8 @@ class NoisedColours(ColourModel):
 
 
 def evaluate(model: nn.Module, data: Any = None, **kwargs: Any) -> tuple[dict[str, float], NoisedZeroShot]:
-    evaluator = NoisedZeroShot(Colours(kwargs.pop("count", 12)), kwargs.pop("schedule", GLIDE), **kwargs)
+    source, schedule = Colours(kwargs.pop("count", 12)), kwargs.pop("schedule", GLIDE)
+    evaluator = NoisedZeroShot(source, schedule, templates="a {}", **kwargs)
     with torch.no_grad():
         return evaluator.evaluate(model, data or FakeData()), evaluator
 
@@ -84,5 +85,5 @@ def test_pictures_without_labels_are_refused():
             for batch in super().eval_batches(*args, **kwargs):
                 yield {name: value for name, value in batch.items() if name != "label"}
 
-    with pytest.raises(Exception, match="Colours has none"):
+    with pytest.raises(DataError, match="Colours has none"):
         evaluate(NoisedColours(), Unlabelled())

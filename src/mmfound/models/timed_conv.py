@@ -14,7 +14,7 @@ from mmfound.nn.pixels import CLIP_MEAN, CLIP_STD, NormalizePixels
 from mmfound.nn.time_table import TimeTable
 
 _GROUPS = 8
-_STRIDES = (2, 1, 2, 1, 2)
+_STRIDES = (1, 2, 2, 2, 1)
 
 
 class TimedConv(nn.Module):
@@ -27,7 +27,7 @@ class TimedConv(nn.Module):
 
     Args:
         image_size: side of the pictures, a multiple of 8.
-        width: channels of the first layer, a multiple of 8; doubled for the next two, and doubled again for the last.
+        width: channels of the first two layers, a multiple of 8; doubled after them, and doubled again for the last.
         embed_dim: E.
         times: rows of the table of times.
         mean: of each channel, for images in [0, 1].
@@ -52,11 +52,11 @@ class TimedConv(nn.Module):
             if value % 8:
                 raise ConfigError(f"TimedConv: {name} is {value}; it is a multiple of 8.")
         self.pixels = NormalizePixels(mean, std)
-        channels = [3, width, 2 * width, 2 * width, 4 * width, 4 * width]
+        channels = [3, width, width, 2 * width, 2 * width, 4 * width]
         sizes = zip(channels[:-1], channels[1:], _STRIDES, strict=True)
         self.layers = nn.ModuleList(_Layer(*size, times) for size in sizes)
         self.layers.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        self.places = nn.Parameter(torch.randn(channels[-2], image_size // 4, image_size // 4) * 0.02)
+        self.places = nn.Parameter(torch.randn(channels[-2], image_size // 8, image_size // 8) * 0.02)
         self.image_size, self.width = image_size, channels[-1]
         self.head = nn.Linear(self.width, embed_dim)
 
