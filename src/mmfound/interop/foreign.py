@@ -1,4 +1,4 @@
-"""Weights that others have written: OpenAI's CLIP and GLIDE's noised CLIP; open_clip's and transformers' CLIP, SigLIP."""
+"""Weights that others have written: CLIP of OpenAI, open_clip and transformers, SigLIP, and GLIDE's noised CLIP."""
 
 import hashlib
 import math
