@@ -6,13 +6,16 @@ from mmfound.diffusion.discrete import Betas, CosineBetas, DiscreteSchedule, Lin
 from mmfound.diffusion.drawing import draw
 from mmfound.diffusion.guidance import ClassifierFree, Guidance, Steering, clip_guided
 from mmfound.diffusion.levels import CLEAN, Level, add_noise, spread
+from mmfound.diffusion.loss_weights import EdmWeight, LossWeight, MinSnr, SoftMinSnr, Uniform
 from mmfound.diffusion.noise import SampleNoise
+from mmfound.diffusion.objective import check, denoising_losses, stratified, variational_losses
 from mmfound.diffusion.predictions import X0, Edm, Epsilon, Prediction, V
 from mmfound.diffusion.samplers import Ddim, Ddpm, DpmSolver2M, Euler, Heun, Sampler, invert
 from mmfound.diffusion.sampling import Sampling
 from mmfound.diffusion.schedules import CosineSchedule, EdmSchedule, LinearSchedule, ScaledLinear, Schedule, Shifted
 from mmfound.diffusion.thresholds import Dynamic, Static, Threshold
 from mmfound.diffusion.variances import FixedLarge, FixedSmall, LearnedRange, Variance, posterior_mean
+from mmfound.diffusion.zero_terminal import ZeroTerminal
 
 __all__ = [
     "Betas",
@@ -28,6 +31,7 @@ __all__ = [
     "Dynamic",
     "Edm",
     "EdmSchedule",
+    "EdmWeight",
     "Epsilon",
     "Euler",
     "FixedLarge",
@@ -38,6 +42,8 @@ __all__ = [
     "Level",
     "LinearBetas",
     "LinearSchedule",
+    "LossWeight",
+    "MinSnr",
     "Prediction",
     "SampleNoise",
     "Sampler",
@@ -46,17 +52,24 @@ __all__ = [
     "ScaledLinearBetas",
     "Schedule",
     "Shifted",
+    "SoftMinSnr",
     "Static",
     "Steering",
     "Threshold",
+    "Uniform",
     "V",
     "Variance",
     "X0",
+    "ZeroTerminal",
     "add_noise",
+    "check",
     "clamped",
     "clip_guided",
+    "denoising_losses",
     "draw",
     "invert",
     "posterior_mean",
     "spread",
+    "stratified",
+    "variational_losses",
 ]

@@ -137,5 +137,5 @@ class DiscreteSchedule(Schedule):
 
 
 def _check_length(betas: Betas, steps: int) -> None:
-    if steps < 1:
-        raise ConfigError(f"{type(betas).__name__}: {steps} steps; a process has 1 or more.")
+    if steps < 2:
+        raise ConfigError(f"{type(betas).__name__}: {steps} steps; a process has 2 or more, 1000 in most papers.")

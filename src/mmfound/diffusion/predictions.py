@@ -35,8 +35,15 @@ class Prediction(ABC):
         return spread(self.skip(level), x_t) * x_t + spread(self.out(level), x_t) * output
 
     def from_x0(self, x0: Tensor, x_t: Tensor, level: Level) -> Tensor:
-        """[B, ...] the network output that would mean this x0: also the target that it is trained towards."""
+        """[B, ...] the network output that would mean this x0; ill-conditioned where `out` is near 0."""
         return (x0 - spread(self.skip(level), x_t) * x_t) / spread(self.out(level), x_t)
+
+    def target(self, x0: Tensor, noise: Tensor, level: Level) -> Tensor:
+        """[B, ...] what the network is trained towards: `from_x0` of the true x0, well-conditioned at every level."""
+        out = self.out(level)
+        on_x0 = (1 - self.skip(level) * level.alpha) / out
+        on_noise = -self.skip(level) * level.sigma / out
+        return spread(on_x0, x0) * x0 + spread(on_noise, noise) * noise
 
 
 class Epsilon(Prediction):

@@ -70,7 +70,8 @@ class _Continuous(Schedule):
     def __init__(self, min_time: float, max_time: float) -> None:
         if not 0 < min_time < max_time <= 1:
             raise ConfigError(
-                f"{type(self).__name__}: min_time {min_time}, max_time {max_time}; it must be 0 < min_time < max_time <= 1."
+                f"{type(self).__name__}: min_time is {min_time} and max_time {max_time}; it must be "
+                "0 < min_time < max_time <= 1."
             )
         self._ends = (min_time, max_time)
 
@@ -94,7 +95,7 @@ class _Continuous(Schedule):
 class CosineSchedule(_Continuous):
     """alpha(t) = cos((t + s) / (1 + s) pi / 2) / cos(s / (1 + s) pi / 2), s the offset.
 
-    Source: Nichol & Dhariwal 2021, arXiv:2102.09672, equation 17.
+    Source: Nichol & Dhariwal 2021, arXiv:2102.09672, section 3.2.
 
     Args:
         offset: s; keeps the noise at the first times from being too small.
@@ -119,7 +120,7 @@ class CosineSchedule(_Continuous):
 class LinearSchedule(_Continuous):
     """beta(t) linear in time: alpha(t)^2 = exp(-integral of beta from 0 to t), the variance-preserving SDE.
 
-    Source: Song et al. 2021, arXiv:2011.13456, appendix B; of Ho et al. 2020's 1e-4 to 0.02 over 1000 steps.
+    Source: Song et al. 2021, arXiv:2011.13456; the limit of Ho et al. 2020's betas from 1e-4 to 0.02.
 
     Args:
         start: beta at time 0, per unit of time.
@@ -210,25 +211,11 @@ class EdmSchedule(Schedule):
         return math.log(self.sigma_min), math.log(self.sigma_max)
 
 
-class Shifted(Schedule):
-    """Another schedule with its log-SNR moved by 2 log(shift): s = sigma / alpha is 1 / shift times as large.
+class Rescheduled(Schedule):
+    """Another schedule with its noise levels changed; its times, and what the network is told, stay."""
 
-    Source: Hoogeboom et al. 2023, arXiv:2301.11093: pictures of 256 pixels with shift 64 / 256 are as hard to see as
-    those of 64 pixels.
-
-    Args:
-        schedule: its times, and what the network is told, stay.
-        shift: below 1 for more noise.
-    """
-
-    def __init__(self, schedule: Schedule, shift: float) -> None:
-        if shift <= 0:
-            raise ConfigError(f"Shifted: shift is {shift}; it is above 0, and below 1 for more noise.")
+    def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
-        self.shift = shift
-
-    def log_snr(self, time: Tensor) -> Tensor:
-        return self.schedule.log_snr(time) + 2 * math.log(self.shift)
 
     def draw(self, u: Tensor) -> Tensor:
         return self.schedule.draw(u)
@@ -246,6 +233,27 @@ class Shifted(Schedule):
     @property
     def train_steps(self) -> int:
         return self.schedule.train_steps
+
+
+class Shifted(Rescheduled):
+    """Another schedule with its log-SNR moved by 2 log(shift): sigma / alpha is 1 / shift times as large.
+
+    Source: Hoogeboom et al. 2023, arXiv:2301.11093: the same picture in more pixels keeps more of its
+    signal, which shift = 64 / pixels undoes for a schedule made for 64.
+
+    Args:
+        schedule: what is shifted.
+        shift: below 1 for more noise.
+    """
+
+    def __init__(self, schedule: Schedule, shift: float) -> None:
+        super().__init__(schedule)
+        if shift <= 0:
+            raise ConfigError(f"Shifted: shift is {shift}; it is above 0, and below 1 for more noise.")
+        self.shift = shift
+
+    def log_snr(self, time: Tensor) -> Tensor:
+        return self.schedule.log_snr(time) + 2 * math.log(self.shift)
 
 
 def _angle(offset: float, time: float) -> float:

@@ -1,6 +1,7 @@
 """Which of a process's T times to sample at."""
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 
 import numpy as np
 
@@ -80,7 +81,8 @@ def _sections(total: int, counts: Sequence[int], spacing: str) -> list[int]:
         if count > size:
             raise ConfigError(f"spacing {spacing!r} takes {count} times from a section of {size} of the {total}.")
         stride = (size - 1) / (count - 1) if count > 1 else 1.0
-        times += [start + round(place * stride) for place in range(count)]
+        places = accumulate([0.0] + [stride] * (count - 1))  # summed, since released code rounds the sums
+        times += [start + round(place) for place in places]
         start += size
     return times
 
