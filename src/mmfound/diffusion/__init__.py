@@ -1,9 +1,10 @@
 """What every diffusion system shares."""
 
 from mmfound.diffusion.clamping import clamped
+from mmfound.diffusion.clip_guidance import ClipGuidance
 from mmfound.diffusion.discrete import Betas, CosineBetas, DiscreteSchedule, LinearBetas, ScaledLinearBetas
 from mmfound.diffusion.drawing import draw
-from mmfound.diffusion.guidance import ClassifierFree, Guidance, clip_guided
+from mmfound.diffusion.guidance import ClassifierFree, Guidance, Steering, clip_guided
 from mmfound.diffusion.levels import CLEAN, Level, add_noise, spread
 from mmfound.diffusion.loss_weights import EdmWeight, LossWeight, MinSnr, SoftMinSnr, Uniform
 from mmfound.diffusion.noise import SampleNoise
@@ -22,6 +23,7 @@ __all__ = [
     "Betas",
     "CLEAN",
     "ClassifierFree",
+    "ClipGuidance",
     "CosineBetas",
     "CosineSchedule",
     "Ddim",
@@ -57,6 +59,7 @@ __all__ = [
     "Space",
     "Stage",
     "Static",
+    "Steering",
     "Threshold",
     "Uniform",
     "V",

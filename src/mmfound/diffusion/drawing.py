@@ -32,8 +32,8 @@ def draw(
 ) -> Tensor:
     """Draw one sample for each stream of noise.
 
-    The denoiser is made from the inside out: guidance, `wrap`, threshold, `known`. Mode and precision are the caller's;
-    the sample is kept in float32.
+    The denoiser is made from the inside out: guidance, steering, `wrap`, threshold, `known`. Mode and precision are the
+    caller's; the sample is kept in float32.
 
     Args:
         stage: in eval mode.
@@ -59,6 +59,8 @@ def draw(
         levels = levels_left(levels, start[1])
         x = add_noise(start[0].to(x), x, levels[0])
     denoise = _guided(stage, batch, len(noise), sampling.guidance)
+    if sampling.steering is not None:
+        denoise = sampling.steering(denoise, batch)
     if wrap is not None:
         denoise = wrap(denoise)
     if sampling.threshold is not None:

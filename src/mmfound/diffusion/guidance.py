@@ -1,9 +1,9 @@
 """Guidance: what moves the estimate of x0 towards a condition. Variances are left alone."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -27,6 +27,14 @@ class Guidance(ABC):
     @abstractmethod
     def __call__(self, denoiser_of: Callable[[Condition], Denoiser], condition: Condition, null: Condition) -> Denoiser:
         """Strengthen a condition against its null."""
+
+
+class Steering(ABC):
+    """Moves a denoiser, guided or not, by what another model makes of its samples."""
+
+    @abstractmethod
+    def __call__(self, denoise: Denoiser, batch: Mapping[str, Any]) -> Denoiser:
+        """Steer a denoiser of B samples; `batch` is what the stage's conditioners read, and what the other needs."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """How samples are drawn: sampler, number of steps, guidance and threshold, as a recipe or a command says."""
 
-from mmfound.diffusion.guidance import Guidance
+from mmfound.diffusion.guidance import Guidance, Steering
 from mmfound.diffusion.samplers import Ddim, Sampler
 from mmfound.diffusion.thresholds import Threshold
 from mmfound.errors import ConfigError
@@ -15,6 +15,7 @@ class Sampling:
         guidance: none by default.
         threshold: none by default; data in bounds should have one.
         temperature: factor on the first noise; GLIDE's upsampler takes 0.997.
+        steering: by another model, such as `ClipGuidance`, after the guidance and before the threshold.
     """
 
     def __init__(
@@ -24,6 +25,7 @@ class Sampling:
         guidance: Guidance | None = None,
         threshold: Threshold | None = None,
         temperature: float = 1.0,
+        steering: Steering | None = None,
     ) -> None:
         if steps < 1:
             raise ConfigError(f"Sampling: steps is {steps}; it takes at least 1.")
@@ -34,3 +36,4 @@ class Sampling:
         self.guidance = guidance
         self.threshold = threshold
         self.temperature = temperature
+        self.steering = steering

@@ -1,4 +1,4 @@
-"""Weights that other libraries have written: OpenAI's, open_clip's and transformers' CLIP and SigLIP; and GLIDE's."""
+"""Weights that others have written: CLIP of OpenAI, open_clip and transformers, SigLIP, and GLIDE's."""
 
 import hashlib
 import math
@@ -16,6 +16,7 @@ from mmfound.interop import files as found
 from mmfound.interop import glide
 from mmfound.interop.architecture import Architecture
 from mmfound.interop.facts import Facts, Said, facts_of
+from mmfound.interop.glide_clip import describe_glide_clip, is_glide_clip
 from mmfound.interop.layouts import to_ours
 from mmfound.interop.structure import Vit, activation_of, image_structure
 from mmfound.models import DualEncoder
@@ -130,6 +131,8 @@ def _recognised(path: Path, said: Said, *, values: bool) -> tuple[dict[str, Any]
     tensors = found.read(files)
     state = to_ours(tensors if values else found.shapes(tensors), _vision(files), path)
     facts = facts_of(files, _is_openai(tensors), _is_siglip(state))
+    if is_glide_clip(tensors):
+        return describe_glide_clip(state, facts, said, path), state
     architecture = Architecture(state, facts, said, path)
     config = architecture.describe()
     config["image"] = {
