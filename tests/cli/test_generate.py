@@ -15,7 +15,7 @@ from mmfound.generating.files import facts_of
 from mmfound.text import load_tokenizer
 from mmfound.weights import export
 from tests.embedding.tiny import tiny_export
-from tests.generating.stages import classes, inpainting, smaller, stage, stage_export, text
+from tests.generating.stages import classes, clip_export, inpainting, smaller, stage, stage_export, text
 
 RED = ("--prompt", "a red square")
 
@@ -31,6 +31,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     stage_export(place / "classes", stage(8, classes()), tokenizer=False)
     stage_export(place / "mute", stage(8, text()), tokenizer=False)
     tiny_export(place / "clip")
+    clip_export(place / "noised")
     return place
 
 
@@ -175,6 +176,21 @@ def test_a_grid_draws_everything_at_each_value(place: Path, run):
         assert len({picture.tobytes() for picture in pictures}) == len(axis.split(","))
 
 
+def test_a_clip_pulls_towards_its_prompt_by_its_scale(place: Path, run):
+    command = ("generate", "--from", "base", "up", *RED, "--clip", "noised")
+    assert run(*command, "--grid", "clip_scale=0,50", "--to", "grid")[0] == 0
+    assert run("generate", "--from", "base", "up", *RED, "--to", "without")[0] == 0
+    none, some = (read(f"grid/0000_0000_clip_scale={scale}.png") for scale in (0, 50))
+    assert (none == read("without/0000_0000.png")).all()
+    assert (some != none).any()
+    assert run(*command, "--clip_scale", "50", "--to", "alone")[0] == 0
+    assert (read("alone/0000_0000.png") == some).all()
+    said = facts("alone/0000_0000.png")
+    assert said["stages"][0]["steering"]["scale"] == 50
+    assert said["stages"][1]["steering"] is None
+    assert len(said["clip"]) == 64
+
+
 def test_settings_go_to_the_stages_in_their_order(place: Path, run):
     run("generate", "--from", "base", "up", *RED, "--steps", "2", "4", "--sampler", "Heun", "--to", "o")
     first, second = facts("o/0000_0000.png")["stages"]
@@ -304,6 +320,12 @@ BAD = {
     "a strength of nothing": ((*BASE, *RED, "--strength", "0.5"), 2, "give --image"),
     "a picture for nothing": ((*BASE, *RED, "--image", "photo.png"), 2, "with a picture goes a mask"),
     "an upsampler of nothing": (("--from", "up"), 2, "enlarges pictures of 8 pixels to 16; give it a picture"),
+    "a CLIP without a scale": ((*BASE, *RED, "--clip", "noised"), 2, "--clip WEIGHTS and --clip_scale X go together"),
+    "a CLIP without a prompt": (
+        ("--from", "classes", "--label", "1", "--clip", "noised", "--clip_scale", "1"),
+        2,
+        "--clip pulls pictures towards their prompts",
+    ),
     "a folder that is a file": ((*BASE, *RED, "--to", "text.png"), 2, "text.png cannot be written"),
 }
 

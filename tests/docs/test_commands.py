@@ -9,7 +9,7 @@ from PIL import Image
 
 from mmfound.cli import main
 from tests.embedding.tiny import photos, tiny_export
-from tests.generating.stages import STAND_INS, stage_export
+from tests.generating.stages import STAND_INS, clip_export, stage_export
 from tests.interop.references import SIZES, transformers_clip
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,6 +71,7 @@ def make_stages(arguments: list[str], folder: Path) -> None:
     for name, config in STAND_INS.items():
         if (export := f"runs/glide/{name}/export") in arguments:
             stage_export(folder / export, config)
+    clip_export(folder / "runs/glide/shapes_noised_clip/export")
     photos(folder, count=1)
     (folder / "a" / "00.png").rename(folder / "photo.png")
     mask = Image.new("L", (24, 20))

@@ -74,12 +74,28 @@ def randomise(module: Any, seed: int = 0) -> Any:
 
 def stage_export(folder: Path, config: Config, *, seed: int = 0, tokenizer: bool = True) -> str:
     """Export a stage with random weights, and a tokenizer."""
-    bpe = None
-    if tokenizer:
-        bpe = TrainedBpe(300, CONTEXT)
-        bpe.prepare(lambda: ["a red square", "a blue circle"], folder.parent / f"{folder.name}.bpe")
+    bpe = _tokenizer(folder) if tokenizer else None
     export(randomise(build(config, "test"), seed), config, folder, tokenizer=bpe, image={"size": 16})
     return str(folder)
+
+
+def clip_export(folder: Path, size: int = 8) -> str:
+    """Export a CLIP that is told how noisy pictures of `size` pixels are, with random weights, and a tokenizer."""
+    tower = part("models.TimedConv", image_size=size, width=8, embed_dim=8)
+    config = part(
+        "models.DualEncoder",
+        image_tower=part("models.NoisedTower", tower=tower, schedule=part("diffusion.CosineSchedule")),
+        text_tower=part("models.Cbow", vocab_size=300, width=8, embed_dim=8),
+    )
+    torch.manual_seed(0)
+    export(build(config, "test"), config, folder, tokenizer=_tokenizer(folder), image={"size": size})
+    return str(folder)
+
+
+def _tokenizer(folder: Path) -> TrainedBpe:
+    bpe = TrainedBpe(300, CONTEXT)
+    bpe.prepare(lambda: ["a red square", "a blue circle"], folder.parent / f"{folder.name}.bpe")
+    return bpe
 
 
 # In place of the recipes' exports, in commands of the docs.

@@ -31,8 +31,10 @@ how to draw it; what is left out is as the exports say, and of several values ea
   --steps T ...        steps
   --guidance G ...     scale of classifier-free guidance; 1 is without
   --sampler NAME ...   ddpm, ddim, euler, heun or dpmsolver2m
-  --grid NAME=V,V,...  draw everything at each of these values, side by side on the sheet: of guidance, steps or sampler
-                       of the first stage, or of seed or strength
+  --clip WEIGHTS       a CLIP that has learned noise; pulls what the first export draws towards its prompt
+  --clip_scale X       how much
+  --grid NAME=V,V,...  draw everything at each of these values, side by side on the sheet: of guidance, steps, sampler
+                       or clip_scale, of the first stage; or of seed or strength
 
 beginning with a picture of any size:
   --image PATH         with --mask, what is masked is drawn, and all other pixels stay as they are; with --strength, its
@@ -57,6 +59,7 @@ def main(argv: list[str]) -> int:
     import torch
 
     from mmfound.cli.embed import device_named
+    from mmfound.generating.clip import load_clip
     from mmfound.generating.job import folder_name, pictures_of
     from mmfound.generating.loading import load_pipeline
     from mmfound.generating.request import begin_with, subjects_of, variants_of
@@ -66,14 +69,17 @@ def main(argv: list[str]) -> int:
     sys.path.insert(0, str(Path.cwd()))  # for classes of one's own
     device = device_named(chosen.device, torch.cuda.is_available())
     loaded = load_pipeline(chosen.exports, device, trust=chosen.trust)
+    clip = None if chosen.clip is None else load_clip(chosen.clip, prompts)
     subjects = subjects_of(loaded, prompts, chosen.label)
     begin = begin_with(chosen.image, chosen.mask, loaded.pipeline, _say)
-    wishes = Wishes(chosen.sampler, chosen.steps, chosen.guidance)
+    wishes = Wishes(chosen.sampler, chosen.steps, chosen.guidance, clip, chosen.clip_scale)
     variants = variants_of(loaded, wishes, chosen.seed, begin, chosen.strength, axis, values)
     pictures = pictures_of(subjects, chosen.n, variants)
     folder = Path(chosen.to) if chosen.to else Path("generated") / folder_name(pictures)
     try:
-        drawn = generate(loaded.pipeline, pictures, folder, batch_size=chosen.batch_size, canvas=begin.canvas, say=_say)
+        drawn = generate(
+            loaded.pipeline, pictures, folder, batch_size=chosen.batch_size, canvas=begin.canvas, clip=clip, say=_say
+        )
     except KeyboardInterrupt:
         _say(f"pictures that are finished stay in {folder}; the same command goes on")
         raise
@@ -134,7 +140,7 @@ def _strength(text: str) -> float:
 def _scale(text: str) -> float:
     value = float(text)
     if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"guidance {text} is not 0 or more")
+        raise argparse.ArgumentTypeError(f"the scale {text} is not 0 or more")
     return value
 
 
@@ -142,6 +148,7 @@ _AXES: dict[str, Callable[[str], Any]] = {
     "guidance": _scale,
     "steps": positive,
     "sampler": str.lower,
+    "clip_scale": _scale,
     "seed": int,
     "strength": _strength,
 }
@@ -159,6 +166,8 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--steps", type=positive, nargs="+", default=[])
     parser.add_argument("--guidance", type=_scale, nargs="+", default=[])
     parser.add_argument("--sampler", type=str.lower, nargs="+", default=[])
+    parser.add_argument("--clip")
+    parser.add_argument("--clip_scale", type=_scale, nargs=1, default=[])
     parser.add_argument("--grid")
     parser.add_argument("--image")
     parser.add_argument("--mask")
@@ -170,4 +179,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     if chosen.image is None and (chosen.mask is not None or chosen.strength is not None):
         given = "--mask" if chosen.mask is not None else "--strength"
         raise ConfigError(f"mmfound generate: {given} says what becomes of a picture; give --image PATH")
+    with_scale = bool(chosen.clip_scale) or (chosen.grid or "").startswith("clip_scale=")
+    if (chosen.clip is not None) != with_scale:
+        raise ConfigError("mmfound generate: --clip WEIGHTS and --clip_scale X go together; give both or none")
     return chosen

@@ -112,7 +112,8 @@ def _variant(loaded: Loaded, wishes: Wishes, seed: int, begin: Begin, head: str)
         {"export": made, **told_sampling(sampling)}
         for made, sampling in zip(loaded.fingerprints, samplings, strict=True)
     ]
-    return Variant(seed, samplings, {"stages": stages, **begin.facts}, begin.given, head)
+    clip = {} if wishes.clip is None else {"clip": wishes.clip.loaded.fingerprint}
+    return Variant(seed, samplings, {"stages": stages, **clip, **begin.facts}, begin.given, head)
 
 
 def _nth(given: Sequence[Any], number: int) -> Any:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from mmfound.diffusion.pipeline import Pipeline
 from mmfound.errors import ConfigError, DataError
 from mmfound.files import writing
 from mmfound.generating.canvas import Canvas
+from mmfound.generating.clip import Clip
 from mmfound.generating.files import facts_of, is_drawn, write_picture
 from mmfound.generating.job import Picture, batches_of
 from mmfound.generating.pictures import to_pixels
@@ -29,6 +31,7 @@ def generate(
     *,
     batch_size: int = 16,
     canvas: Canvas | None = None,
+    clip: Clip | None = None,
     say: Callable[[str], None] = print,
 ) -> int:
     """Draw a job into a folder, going on where an earlier start was ended.
@@ -42,6 +45,7 @@ def generate(
         folder: made where it is missing.
         batch_size: pictures at a time.
         canvas: that each is pasted into.
+        clip: that guides; it reads the prompts.
         say: told what was there before.
 
     Returns:
@@ -63,7 +67,9 @@ def generate(
     steps = [_steps(batch[0]) for batch in batches]
     with Progress(len(missing), sum(steps)) as progress:
         for number, batch in enumerate(batches):
-            pixels = _drawn(pipeline, batch, progress, canvas)
+            pixels = _drawn(pipeline, batch, progress, clip)
+            if canvas is not None:
+                pixels = [canvas.paste(one) for one in pixels]
             for picture, one in zip(batch, pixels, strict=True):
                 if picture.name in missing:
                     write_picture(folder / picture.name, one, picture.facts)
@@ -72,11 +78,14 @@ def generate(
     return len(missing)
 
 
-def _drawn(pipeline: Pipeline, batch: Sequence[Picture], progress: Progress, canvas: Canvas | None) -> list[np.ndarray]:
-    """[H, W, 3] uint8 of each."""
-    told = {}
-    if batch[0].subject.prompt is not None:
-        told["prompt"] = [picture.subject.prompt for picture in batch]
+def _drawn(pipeline: Pipeline, batch: Sequence[Picture], progress: Progress, clip: Clip | None) -> list[np.ndarray]:
+    """[S, S, 3] uint8 of each."""
+    told: dict[str, Any] = {}
+    prompts = [picture.subject.prompt for picture in batch if picture.subject.prompt is not None]
+    if prompts:
+        told["prompt"] = prompts
+    if clip is not None:
+        told.update(clip.read(prompts))
     if batch[0].subject.label is not None:
         told["label"] = torch.tensor([picture.subject.label for picture in batch])
     variant = batch[0].variant
@@ -96,8 +105,7 @@ def _drawn(pipeline: Pipeline, batch: Sequence[Picture], progress: Progress, can
     if not image.isfinite().all():
         names = ", ".join(link.name for link in pipeline.links)
         raise DataError(f"the network gives what is no number; {names}: weights are damaged, or a run has diverged.")
-    pixels = list(to_pixels(image).numpy())
-    return pixels if canvas is None else [canvas.paste(one) for one in pixels]
+    return list(to_pixels(image).numpy())
 
 
 def _steps(picture: Picture) -> int:

@@ -13,6 +13,7 @@ from mmfound.diffusion.guidance import ClassifierFree
 from mmfound.diffusion.pipeline import Link
 from mmfound.diffusion.sampling import Sampler, Sampling
 from mmfound.errors import ConfigError
+from mmfound.generating.clip import Clip
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,15 @@ class Wishes:
         sampler: names.
         steps: numbers of steps.
         guidance: scales of classifier-free guidance; 1 is none.
+        clip: that guides the first stage, with `clip_scale`.
+        clip_scale: one scale of its gradient, or none.
     """
 
     sampler: Sequence[str] = ()
     steps: Sequence[int] = ()
     guidance: Sequence[float] = ()
+    clip: Clip | None = None
+    clip_scale: Sequence[float] = ()
 
 
 def settings_of(links: Sequence[Link], wishes: Wishes) -> list[Sampling]:
@@ -40,10 +45,13 @@ def settings_of(links: Sequence[Link], wishes: Wishes) -> list[Sampling]:
         given = getattr(wishes, name)
         if len(given) > len(links):
             raise ConfigError(f"--{name} has {len(given)} values for {len(links)} stages; give one for each, or fewer.")
-    return [
+    found = [
         _settings(link, *(_nth(given, number) for given in (wishes.sampler, wishes.steps, wishes.guidance)))
         for number, link in enumerate(links)
     ]
+    if wishes.clip is not None:
+        found[0].steering = wishes.clip.guidance(wishes.clip_scale[0])
+    return found
 
 
 def sampler_named(name: str) -> Sampler:
