@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from mmfound.errors import ConfigError
 from mmfound.models.unet_parts import Attention, InBlocks, Resample, Residual, ScaleShift
 from mmfound.nn.time_embedding import sinusoids
-from mmfound.nn.unet_blocks import Context, GroupNorm, zeroed
+from mmfound.nn.unet_blocks import Context, GroupNorm, OutputConv, zeroed
 
 if TYPE_CHECKING:
     from mmfound.diffusion.conditioning.condition import Condition  # whose parts may hold models
@@ -75,7 +75,7 @@ class UNet(nn.Module):
         self.middle = make.middle(channels[-1])
         self.up = make.up(channels, blocks, links)
         self.norm = GroupNorm(make.residual.groups, channels[0])
-        self.out = zeroed(nn.Conv2d(channels[0], out_channels, 3, padding=1))
+        self.out = zeroed(OutputConv(channels[0], out_channels))
 
     def forward(self, x: Tensor, time: Tensor, condition: "Condition") -> Tensor:
         """Denoise.
@@ -103,7 +103,7 @@ class UNet(nn.Module):
         h_BCHW = self._run(self.middle, h_BCHW, context)
         for layers in self.up:
             h_BCHW = self._run(layers, torch.cat([h_BCHW, links.pop()], dim=1), context)
-        return self._output(F.silu(self.norm(h_BCHW))).contiguous()
+        return self.out(F.silu(self.norm(h_BCHW))).contiguous()
 
     def _context(self, time_B: Tensor, condition: "Condition") -> Context:
         dtype = self.stem.weight.dtype
@@ -117,13 +117,6 @@ class UNet(nn.Module):
         if self.recompute and torch.is_grad_enabled():
             return checkpoint(layers, h_BCHW, context, use_reentrant=False)  # pyright: ignore[reportReturnType]
         return layers(h_BCHW, context)
-
-    def _output(self, h_BCHW: Tensor) -> Tensor:
-        """The last convolution, in float32: noise of its rounding would be noise of the picture."""
-        dtype = torch.promote_types(h_BCHW.dtype, torch.float32)
-        assert self.out.bias is not None
-        with torch.autocast(h_BCHW.device.type, enabled=False):
-            return F.conv2d(h_BCHW.to(dtype), self.out.weight.to(dtype), self.out.bias.to(dtype), padding=1)
 
     def _check_fit(self, x: Tensor, condition: "Condition") -> None:
         _, channels, height, width = x.shape
