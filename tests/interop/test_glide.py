@@ -9,7 +9,10 @@ from torch import Tensor, nn
 from mmfound.building import build
 from mmfound.diffusion.conditioning import Condition
 from mmfound.errors import ConfigError, DataError
+from mmfound.interop import foreign
 from mmfound.interop.glide import describe_glide, load_glide
+from mmfound.models import GlideText
+from mmfound.weights import load
 from tests.parity import unets
 
 WIDTH, HEADS, CONTEXT, VOCABULARY, EMBED_DIM = 32, 2, 9, 40, 256
@@ -144,3 +147,25 @@ def test_a_file_that_lacks_weights_is_told(theirs: unets.UNet2DConditionModel, t
     torch.save({name: value for name, value in state.items() if "middle_block.2" not in name}, tmp_path / "base.pt")
     with pytest.raises(DataError, match=r"lacks middle.2.conv_1.bias \(10 missing"):
         load_glide(tmp_path / "base.pt", head_dim=32, text_heads=HEADS)
+
+
+class Holder(nn.Module):
+    """A U-Net and a text transformer somewhere within, as in a stage."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = unets.our_adm()
+        self.parts = nn.ModuleList([nn.ReLU(), GlideText(VOCABULARY, CONTEXT, WIDTH, 2, HEADS, EMBED_DIM)])
+
+
+def test_a_recipe_s_parts_begin_with_released_weights(theirs: unets.UNet2DConditionModel, tmp_path: Path):
+    torch.save(unets.as_released(theirs) | released_text(torch_layers()), tmp_path / "base.pt")
+    assert foreign.is_known(tmp_path / "base.pt")
+    holder = Holder()
+    assert load(holder, foreign.weights_for(holder, tmp_path / "base.pt")) is None
+    glide = load_glide(tmp_path / "base.pt", head_dim=32, text_heads=HEADS)
+    for mine, loaded in ((holder.network, glide.network), (holder.parts[1], glide.text)):
+        for name, value in loaded.state_dict().items():
+            assert torch.equal(mine.state_dict()[name], value), name
+    with pytest.raises(ConfigError, match="the recipe's UNet has 0 GlideText"):
+        foreign.weights_for(holder.network, tmp_path / "base.pt")

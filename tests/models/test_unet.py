@@ -13,6 +13,7 @@ from mmfound.diffusion.conditioning import Condition
 from mmfound.errors import ConfigError
 from mmfound.models.unet import UNet, grow_input
 from mmfound.models.unet_parts import Additive, ByConvolution, Joint, ScaleShift, Spatial
+from mmfound.nn.unet_blocks import GroupNorm
 
 ADM: dict[str, Any] = {"residual": ScaleShift(groups=8), "attention": Joint(token_width=12, head_dim=8)}
 LDM: dict[str, Any] = {
@@ -138,13 +139,20 @@ def test_bfloat16_autocast_gives_float32_near_the_exact_output(style: dict[str, 
     assert 0 < (mixed - exact).norm() / exact.norm() < 0.05
 
 
-def test_norms_and_the_last_convolution_are_float32_under_autocast(monkeypatch: pytest.MonkeyPatch):
-    seen, group_norm = [], F.group_norm
-    monkeypatch.setattr(F, "group_norm", lambda x, *args: seen.append(x.dtype) or group_norm(x, *args))
-    unet = trained()
+def test_norms_are_computed_in_float32_under_autocast():
+    norm = GroupNorm(2, 8)
+    x = (200 + torch.randn(2, 8, 16, 16)).bfloat16()
+    nn.init.normal_(norm.weight)
     with torch.autocast("cpu", torch.bfloat16):
-        out = unet(*inputs())
-    assert seen == [torch.float32] * sum(isinstance(module, nn.GroupNorm) for module in unet.modules())
+        found = norm(x)
+    assert found.dtype == torch.bfloat16
+    expected = F.group_norm(x.double(), 2, norm.weight.double(), norm.bias.double())
+    torch.testing.assert_close(found.double(), expected, rtol=2**-8, atol=1e-4)
+
+
+def test_the_last_convolution_is_computed_in_float32_under_autocast():
+    with torch.autocast("cpu", torch.bfloat16):
+        out = trained()(*inputs())
     assert (out.bfloat16().float() - out).abs().max() > 0
 
 

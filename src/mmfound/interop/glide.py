@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmfound.building import build
 from mmfound.errors import ConfigError, DataError
 from mmfound.interop.archive import read_tensors
 from mmfound.models import GlideText, UNet
+from mmfound.nn.unet_attention import JointAttention
 from mmfound.weights import load
 
+_PARTS = (UNet, GlideText)
 _HEAD_DIM = 64  # of U-Nets and texts that were released
 _TEXT = ("token_embedding.", "positional_embedding", "padding_embedding", "final_ln.", "transformer")
 _TEXT_NAMES = [
@@ -82,6 +84,38 @@ def load_glide(path: Path | str, *, head_dim: int = _HEAD_DIM, text_heads: int |
         if problem is not None:
             raise DataError(f"{path} was taken for GLIDE's {_outline(described)} and does not fit it: {problem}.")
     return Glide(network, text, tuple(described["concat"]))
+
+
+def is_glide(weights: Mapping[str, Tensor]) -> bool:
+    """Whether weights have the names of one of these files."""
+    return "padding_embedding" in weights and "input_blocks.0.0.weight" in weights
+
+
+def weights_for(module: nn.Module, weights: Mapping[str, Tensor], path: Any) -> dict[str, Tensor]:
+    """Released weights under the names of a module of a recipe, such as a stage.
+
+    Args:
+        module: with one `UNet` and one `GlideText` in it; heads are as wide as theirs.
+        weights: under their released names.
+        path: where they are from, for errors.
+
+    Raises:
+        ConfigError: when it has none, or several.
+    """
+    found = {kind: [name for name, part in module.named_modules() if isinstance(part, kind)] for kind in _PARTS}
+    unlike = next((kind for kind, names in found.items() if len(names) != 1), None)
+    if unlike is not None:
+        raise ConfigError(
+            f"{path} holds weights of GLIDE, a UNet and a GlideText, and the recipe's {type(module).__name__} has "
+            f"{len(found[unlike])} {unlike.__name__}; use one of each"
+        )
+    unet, text = (module.get_submodule(names[0]) for names in found.values())
+    attention = next((part for part in unet.modules() if isinstance(part, JointAttention)), None)
+    head_dim = attention.out_proj.in_features // attention.heads if attention else _HEAD_DIM
+    block: Any = text.blocks[0]  # pyright: ignore[reportIndexIssue]
+    states = from_glide(weights, head_dim=head_dim, text_heads=block.attn.heads)
+    prefixes = [f"{names[0]}." if names[0] else "" for names in found.values()]
+    return {f"{p}{name}": value for p, state in zip(prefixes, states, strict=True) for name, value in state.items()}
 
 
 def describe_glide(

@@ -95,7 +95,7 @@ class UNet(nn.Module):
         if condition.concat is not None:
             x = torch.cat([x, condition.concat.to(x.dtype)], dim=1)
         context = self._context(time.expand(len(x)), condition)
-        h_BCHW = self.stem(x.to(self.stem.weight.dtype))
+        h_BCHW = self.stem(_laid_out(x.to(self.stem.weight.dtype)))
         links = [h_BCHW]
         for layers in self.down:
             h_BCHW = self._run(layers, h_BCHW, context)
@@ -103,10 +103,10 @@ class UNet(nn.Module):
         h_BCHW = self._run(self.middle, h_BCHW, context)
         for layers in self.up:
             h_BCHW = self._run(layers, torch.cat([h_BCHW, links.pop()], dim=1), context)
-        return self._output(F.silu(self.norm(h_BCHW)))
+        return self._output(F.silu(self.norm(h_BCHW))).contiguous()
 
     def _context(self, time_B: Tensor, condition: "Condition") -> Context:
-        dtype = self.time[0].weight.dtype
+        dtype = self.stem.weight.dtype
         embedding_BE = self.time(sinusoids(time_B, self.width).to(dtype))
         if condition.vector is not None:
             embedding_BE = embedding_BE + condition.vector
@@ -215,6 +215,13 @@ class _Maker:
         if self.attention is None or 2**level not in self.attention_at:
             return []
         return [self.attention.make(channels, self.residual.groups)]
+
+
+def _laid_out(x: Tensor) -> Tensor:
+    """In the layout that is fastest where that was measured: a tenth of a step in float32 on the CPU."""
+    if x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+        return x
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 def _check(width: int, multipliers: Sequence[int], attention_at: Sequence[int], attention: Attention | None) -> None:
