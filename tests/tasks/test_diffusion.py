@@ -79,7 +79,7 @@ def test_validation_draws_for_each_sample_the_same_in_every_batch():
     module = task().eval()
     whole = module._means(batch_of(12))
     parts = [module._means(batch_of(5)), module._means(batch_of(7, first=5))]
-    for name in ("loss", "loss_t0", "loss_t1", "loss_t2", "loss_t3"):
+    for name in ("loss", "simple_loss", "loss_t0", "loss_t1", "loss_t2", "loss_t3"):
         counts = [part[name][1] for part in parts]
         assert sum(counts) == whole[name][1]
         mean = sum(float(part[name][0]) * part[name][1] for part in parts) / sum(counts)
@@ -89,15 +89,14 @@ def test_validation_draws_for_each_sample_the_same_in_every_batch():
 
 
 @torch.no_grad()
-def test_losses_by_quarter_average_to_the_loss():
+def test_losses_by_quarter_average_to_the_simple_one_which_is_a_part_of_the_loss():
     module = task().train()
     means = module._means(batch_of(40))
-    loss, _ = means.pop("loss")
-    assert sum(count for _, count in means.values()) == 40
+    loss, simple, bits = (float(means.pop(name)[0]) for name in ("loss", "simple_loss", "bits"))
     assert set(means) == {"loss_t0", "loss_t1", "loss_t2", "loss_t3"}
-    mean = sum(float(value) * count for value, count in means.values()) / 40
-    assert mean == pytest.approx(float(loss), rel=1e-5)
     assert [count for _, count in means.values()] == [10] * 4  # stratified over the batch
+    assert sum(float(value) for value, _ in means.values()) / 4 == pytest.approx(simple, rel=1e-5)
+    assert simple + 0.001 * bits == pytest.approx(loss, rel=1e-5)
 
 
 class Says(Conditioner):
@@ -209,7 +208,7 @@ def test_a_run_draws_its_prompts_and_logs_every_quarter(tmp_path: Path):
     with pytest.warns(UserWarning, match="a prompt is cut, .* more than the context 16"):
         module = fit(tmp_path, 2, SampleImages(prompts))
     assert (tmp_path / "samples" / "step_2.png").is_file()
-    names = {"loss", "loss_t0", "loss_t1", "loss_t2", "loss_t3", "conditioning_gap"}
+    names = {"loss", "simple_loss", "bits", "loss_t0", "loss_t1", "loss_t2", "loss_t3", "conditioning_gap"}
     assert {f"val/{name}" for name in names} <= set(module.metrics)  # pyright: ignore
 
 

@@ -21,7 +21,8 @@ def load_initial(task: nn.Module, path: Path) -> None:
     Args:
         task: of which every weight must be there, in its shape.
         path: a run folder (its newest good checkpoint), a checkpoint (its average, where it has one to evaluate
-            with), an export, or weights of another library's CLIP or SigLIP for a `DualEncoder`.
+            with), an export, or weights of another library's CLIP or SigLIP for a `DualEncoder`. A diffusion stage may
+            have more channels beside x_t than there (`Stage.fitted`).
 
     Raises:
         ConfigError: when there is no such thing, or it does not fit.

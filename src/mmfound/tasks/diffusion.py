@@ -39,9 +39,10 @@ class Diffusion(Task):
     samples. Validation takes noise and time from the sample's key, so that its losses are comparable between steps and
     runs, whatever the batches.
 
-    Beside `loss` are logged `loss_t0` to `loss_t3`, the same over quarters of the times from clean to noise; and in
-    validation, where there is text, `conditioning_gap`: how much larger the loss is with the captions of other samples
-    of the batch. It is 0 where the text is not listened to.
+    Beside `loss` are logged, with a learned variance, its parts `simple_loss` and `bits`, the variational bound per
+    dimension; `loss_t0` to `loss_t3`, the simple loss over quarters of the times from clean to noise; and in
+    validation, where there is text, `conditioning_gap`: how much larger the simple loss is with the captions of other
+    samples of the batch. It is 0 where the text is not listened to.
 
     Attributes:
         place: where in the global batch this micro-batch begins, how many samples that has, and its number.
@@ -70,7 +71,7 @@ class Diffusion(Task):
         self._is_checked = False
 
     def compute_losses(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """`loss`, its means over quarters of the times and, in validation, the gap; without those of no sample."""
+        """`loss`, its parts, means by quarter and, in validation, the gap; those of no sample are left out."""
         return {name: value for name, (value, count) in self._means(batch).items() if count}
 
     def sample_images(self, batch: Mapping[str, Any], indices: Sequence[int], seed: int) -> Tensor:
@@ -117,32 +118,36 @@ class Diffusion(Task):
         x0 = self.stage.space.encode(batch["image"])
         noise = torch.randn_like(x0) if self.training else SampleNoise(_NOISE, batch[SEEDS]).draw(x0)
         level = self.stage.schedule.level(self.stage.schedule.draw(share_B))
-        loss_B = self._losses(batch, x0, noise, level)
+        simple_B, bound_B = self._losses(batch, x0, noise, level)
+        loss_B = simple_B if bound_B is None else simple_B + self.variational_weight * bound_B
         means: dict[str, Mean] = {"loss": (loss_B.mean(), size)}
+        if bound_B is not None:
+            means |= {"simple_loss": (simple_B.detach().mean(), size), "bits": (bound_B.detach().mean(), size)}
         for quarter, chosen_B in enumerate(_quarters(share_B)):
-            kept_B = torch.where(chosen_B.to(device), loss_B.detach(), 0)  # no boolean index: that waits for the device
+            kept_B = torch.where(chosen_B.to(device), simple_B.detach(), 0)  # a boolean index waits for the device
             count = int(chosen_B.sum())
             means[f"loss_t{quarter}"] = (kept_B.sum() / max(1, count), count)
         if not self.training and "tokens" in self.stage.reads:
-            other_B = self._losses(_rolled(batch), x0, noise, level) if size > 1 else loss_B
-            means["conditioning_gap"] = (other_B.mean() - loss_B.mean(), size if size > 1 else 0)
+            other_B = self._losses(_rolled(batch), x0, noise, level)[0] if size > 1 else simple_B
+            means["conditioning_gap"] = (other_B.mean() - simple_B.mean(), size if size > 1 else 0)
         return means
 
     def _drawn_shares(self, size: int) -> Tensor:
         first, whole, number = self.place or (0, size, 0)
         return stratified(first, size, whole, number)
 
-    def _losses(self, batch: Mapping[str, Any], x0: Tensor, noise: Tensor, level: Level) -> Tensor:
-        """[B] losses."""
+    def _losses(
+        self, batch: Mapping[str, Any], x0: Tensor, noise: Tensor, level: Level
+    ) -> tuple[Tensor, Tensor | None]:
+        """[B] simple losses, and with a learned variance [B] bits per dimension of the variational bound."""
         stage, x_t = self.stage, add_noise(x0, noise, level)
         condition = stage.condition(batch, len(x0), "by_rate" if self.training else "none")
         output, fraction = stage.output(x_t, level, condition)
         how: dict[str, Any] = {"prediction": stage.prediction}
-        losses_B = denoising_losses(output, x0, noise, level, weight=self.weight, **how)
+        simple_B = denoising_losses(output, x0, noise, level, weight=self.weight, **how)
         if fraction is None:
-            return losses_B
-        bound_B = variational_losses(output, fraction, x0, x_t, level, schedule=stage.schedule, **how)
-        return losses_B + self.variational_weight * bound_B
+            return simple_B, None
+        return simple_B, variational_losses(output, fraction, x0, x_t, level, schedule=stage.schedule, **how)
 
     def _log_mean_losses(self, batch: Mapping[str, Any], split: str) -> None:
         self._check_keys(batch)
