@@ -1,7 +1,6 @@
 """How far drawing is: a bar on a terminal, lines elsewhere."""
 
 import sys
-from collections.abc import Callable
 from time import monotonic
 from types import TracebackType
 
@@ -79,6 +78,3 @@ class Progress:
     def _left(self) -> str:
         seconds = round((monotonic() - self._started_at) / max(1, self._done) * (self.steps - self._done))
         return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
-
-
-Watch = Callable[[Denoiser], Denoiser]

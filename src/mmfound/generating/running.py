@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,12 +12,14 @@ from mmfound.diffusion.pipeline import Pipeline
 from mmfound.errors import ConfigError, DataError
 from mmfound.files import writing
 from mmfound.generating.canvas import Canvas
-from mmfound.generating.clip import Clip
 from mmfound.generating.files import facts_of, is_drawn, write_picture
 from mmfound.generating.job import Picture, batches_of
 from mmfound.generating.pictures import to_pixels
 from mmfound.generating.progress import Progress
 from mmfound.generating.sheet import contact_sheet
+
+if TYPE_CHECKING:
+    from mmfound.generating.clip import Clip  # brings Lightning along, which takes seconds
 
 SHEET = "sheet.png"
 _ON_SHEET = 256  # pictures
@@ -31,7 +33,7 @@ def generate(
     *,
     batch_size: int = 16,
     canvas: Canvas | None = None,
-    clip: Clip | None = None,
+    clip: "Clip | None" = None,
     say: Callable[[str], None] = print,
 ) -> int:
     """Draw a job into a folder, going on where an earlier start was ended.
@@ -78,7 +80,7 @@ def generate(
     return len(missing)
 
 
-def _drawn(pipeline: Pipeline, batch: Sequence[Picture], progress: Progress, clip: Clip | None) -> list[np.ndarray]:
+def _drawn(pipeline: Pipeline, batch: Sequence[Picture], progress: Progress, clip: "Clip | None") -> list[np.ndarray]:
     """[S, S, 3] uint8 of each."""
     told: dict[str, Any] = {}
     prompts = [picture.subject.prompt for picture in batch if picture.subject.prompt is not None]

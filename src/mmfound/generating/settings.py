@@ -5,7 +5,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmfound.diffusion import samplers
 from mmfound.diffusion.conditioning import Conditioner
@@ -13,7 +13,9 @@ from mmfound.diffusion.guidance import ClassifierFree
 from mmfound.diffusion.pipeline import Link
 from mmfound.diffusion.sampling import Sampler, Sampling
 from mmfound.errors import ConfigError
-from mmfound.generating.clip import Clip
+
+if TYPE_CHECKING:
+    from mmfound.generating.clip import Clip  # brings Lightning along, which takes seconds
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Wishes:
     sampler: Sequence[str] = ()
     steps: Sequence[int] = ()
     guidance: Sequence[float] = ()
-    clip: Clip | None = None
+    clip: "Clip | None" = None
     clip_scale: Sequence[float] = ()
 
 
