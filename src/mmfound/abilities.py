@@ -4,9 +4,12 @@ Shape letters: B samples, L text length, D width of the image tower, E joint emb
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from mmfound.diffusion.levels import Level
 
 
 @runtime_checkable
@@ -30,6 +33,15 @@ class EmbedsText(Protocol):
 @runtime_checkable
 class EmbedsImagesAndText(EmbedsImages, EmbedsText, Protocol):
     """A dual encoder: both sides in one space."""
+
+
+@runtime_checkable
+class EmbedsNoised(Protocol):
+    """Maps samples of a diffusion process into an embedding space."""
+
+    def embed_noised(self, x_t: Tensor, level: "Level") -> Tensor:
+        """[B, 3, H, W] variance-preserving, of pictures in [-1, 1], at a level -> [B, E] float32 of unit length."""
+        ...
 
 
 @runtime_checkable
@@ -68,7 +80,7 @@ class SamplesImages(Protocol):
         ...
 
 
-_METHODS = ("embed_image", "embed_text", "classify", "image_features", "sample_images")
+_METHODS = ("embed_image", "embed_text", "embed_noised", "classify", "image_features", "sample_images")
 
 
 def abilities_of(model: object) -> tuple[str, ...]:

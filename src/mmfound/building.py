@@ -13,7 +13,7 @@ PLUGINS = "mmfound.plugins"
 PRETRAINED = "mmfound.weights.pretrained"
 SAID = ("activation", "image_heads", "text_heads", "image_size", "context", "override")  # of `pretrained`
 _TRUSTED = ("mmfound", "timm", "torch.nn")
-_DATA_CLASSES = ("mmfound.diffusion",)  # the other objects that networks are made with
+_DATA_CLASSES = ("mmfound.diffusion", "mmfound.models.unet_parts")  # the other objects that networks are made with
 _FUNCTIONS = ("timm.create_model",)
 # What makes timm download weights or unpickle a file.
 _REFUSED_ARGUMENTS = ("cache_dir", "checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay")

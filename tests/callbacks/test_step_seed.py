@@ -63,6 +63,27 @@ def test_chunks_have_the_seeds_of_micro_batches_on_as_many_ranks():
     assert [seeds(0, 2, rows=8), seeds(1, 2, rows=8)] == [alone[0::2], alone[1::2]]
 
 
+class Placed(nn.Module):
+    """A task that wants to know its place in the global batch."""
+
+    place = None
+
+
+def test_a_task_is_told_its_place_in_the_global_batch():
+    def places(rank: int, world: int, count: int) -> list[Any]:
+        task, callback, found = Placed(), StepSeed(3), []
+        for number in range(count):
+            trainer = trainer_of(rank, world, position=16 + (number + 1) * 4 * world)
+            trainer.datamodule.global_batch_size = 8
+            callback.on_train_batch_start(trainer, task, {"key": ["k"] * 4}, 0)  # pyright: ignore
+            found.append(task.place)
+        return found
+
+    alone = places(0, 1, count=4)
+    assert alone == [(0, 8, 2), (4, 8, 2), (0, 8, 3), (4, 8, 3)]
+    assert [places(0, 2, count=2), places(1, 2, count=2)] == [alone[0::2], alone[1::2]]
+
+
 def test_another_seed_draws_otherwise():
     assert draws(StepSeed(3), 0, 1, 8) != draws(StepSeed(4), 0, 1, 8)
 

@@ -16,6 +16,7 @@ FAST = [
     ["--version"],
     ["embed"],
     ["search"],
+    ["generate"],
     ["score", "--help"],
     ["recipes"],
     ["recipes", "show", "toy/small"],

@@ -5,9 +5,11 @@ import shlex
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from mmfound.cli import main
 from tests.embedding.tiny import photos, tiny_export
+from tests.generating.stages import STAND_INS, clip_export, stage_export
 from tests.interop.references import SIZES, transformers_clip
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,6 +66,20 @@ def with_stand_ins(arguments: list[str], folder: Path) -> list[str]:
     return [given.get(word, str(folder / word) if word in names else word) for word in arguments]
 
 
+def make_stages(arguments: list[str], folder: Path) -> None:
+    """Tiny stages where those that a command speaks of would be, a picture, its mask and prompts."""
+    for name, config in STAND_INS.items():
+        if (export := f"runs/glide/{name}/export") in arguments:
+            stage_export(folder / export, config)
+    clip_export(folder / "runs/glide/shapes_noised_clip/export")
+    photos(folder, count=1)
+    (folder / "a" / "00.png").rename(folder / "photo.png")
+    mask = Image.new("L", (24, 20))
+    mask.paste(255, (5, 5, 12, 9))
+    mask.save(folder / "mask.png")
+    (folder / "prompts.txt").write_text("a red square\na blue circle\n")
+
+
 @pytest.mark.parametrize("command", [c for c in commands() if c.startswith("mmfound ")])
 def test_documented_command_works(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request):
     monkeypatch.chdir(ROOT)
@@ -90,6 +106,9 @@ def test_documented_command_works(command: str, tmp_path: Path, monkeypatch: pyt
         transformers_clip(SIZES["ViT-B-32"]).save_pretrained(tmp_path / "weights")
         arguments[1] = str(tmp_path / "weights")
         arguments[arguments.index("--to") + 1] = str(tmp_path / "exported")
+    if arguments[0] == "generate":
+        make_stages(arguments, tmp_path)
+        monkeypatch.chdir(tmp_path)
     if arguments[0] in ("embed", "search", "score"):
         arguments = with_stand_ins(arguments, tmp_path)
     if "--out" in arguments:

@@ -10,6 +10,7 @@ from mmfound.callbacks.hyperparameters import LogHyperparameters
 from mmfound.callbacks.predictions import Predictions
 from mmfound.callbacks.progress import Progress
 from mmfound.callbacks.run_log import RunLog
+from mmfound.callbacks.sample_images import SampleImages
 from mmfound.callbacks.step_seed import StepSeed
 from mmfound.callbacks.watchdog import Watchdog
 
@@ -24,6 +25,7 @@ __all__ = [
     "Predictions",
     "Progress",
     "RunLog",
+    "SampleImages",
     "StepSeed",
     "Watchdog",
 ]

@@ -15,7 +15,9 @@ class StepSeed(Callback):
 
     So nothing of the generators needs saving, a validation in between changes nothing, and a run on two ranks draws
     what one rank with twice the micro-batches draws. A task that encodes its batch in chunks gets a seed for each, in
-    its `chunk_seeds`, as if it were a micro-batch. Evaluation batches are keyed likewise, apart from training.
+    its `chunk_seeds`, as if it were a micro-batch. One that has an attribute `place` finds there where its first sample
+    stands in the global batch, how many that has, and its number. Evaluation batches are keyed likewise, apart from
+    training.
 
     Args:
         seed: of the run, the recipe's `seed_everything`.
@@ -47,6 +49,9 @@ class StepSeed(Callback):
         task: Any = pl_module
         if hasattr(task, "chunk_seeds"):
             task.chunk_seeds = [mixed(self.seed, _TRAINING, start) for start in starts]
+        if hasattr(task, "place"):
+            whole = getattr(getattr(trainer, "datamodule", None), "global_batch_size", together)
+            task.place = (starts[0] % whole, whole, starts[0] // whole)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
         """The seeds were for this batch alone."""

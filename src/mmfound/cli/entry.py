@@ -30,6 +30,7 @@ use weights, ours or downloaded:
   score      zero-shot accuracy on a folder with a folder of pictures per class
   embed      write the embeddings of pictures or captions to a file
   search     find pictures by text or by picture in such a file
+  generate   draw pictures of prompts, redraw parts of a picture, or enlarge one
 
 turn one thing into another:
   convert    one file, or an export, from a checkpoint that several ranks have written
@@ -136,6 +137,13 @@ def _search(argv: list[str]) -> int:
     return main(argv)
 
 
+def _generate(argv: list[str]) -> int:
+    _let_threads_sleep()
+    from mmfound.cli.generate import main
+
+    return main(argv)
+
+
 def _interpolate(argv: list[str]) -> int:
     from mmfound.cli.interpolate import main
 
@@ -163,6 +171,7 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "score": _score,
     "embed": _embed,
     "search": _search,
+    "generate": _generate,
     "recipes": _recipes,
     "plugins": _plugins,
     "convert": _convert,

@@ -111,8 +111,9 @@ def variational_losses(
     true_log_variance = spread(FixedSmall().log_variance(level, to, None, before), x0)
     gap = spread(mean_factor(level, to), x0) * (x0 - estimate)  # both means have the same part of x_t
     divergence = _normal_divergence(gap, true_log_variance, log_variance)
-    surprise = -_log_likelihood(x0, estimate, log_variance)
     is_last = spread(to.log_snr.isinf(), x0).bool()
+    # elsewhere the estimate may be so far off that the likelihood's gradient is infinite, and 0 times that is NaN
+    surprise = -_log_likelihood(x0, torch.where(is_last, estimate, x0), log_variance)
     nats_B = torch.where(is_last, surprise, divergence).flatten(1).mean(dim=1)
     return nats_B * (steps / math.log(2))
 

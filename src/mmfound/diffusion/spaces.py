@@ -4,6 +4,8 @@ from abc import abstractmethod
 
 from torch import Tensor, nn
 
+from mmfound.errors import ConfigError
+
 
 class Space(nn.Module):
     """Where the process lives, and the way there and back.
@@ -40,6 +42,17 @@ class PixelSpace(Space):
         self.shape = (3, size, size)
 
     def encode(self, image: Tensor) -> Tensor:
+        """[B, 3, size, size] in [0, 1] -> [-1, 1].
+
+        Raises:
+            ConfigError: when the pictures have another size.
+        """
+        if tuple(image.shape[1:]) != self.shape:
+            height, width = image.shape[-2:]
+            raise ConfigError(
+                f"PixelSpace has size: {self.shape[1]}, but the pictures have {width} x {height} pixels with "
+                f"{image.shape[1]} channels. Set data.init_args.image_size to the size, or the size to that."
+            )
         return image * 2 - 1
 
     def decode(self, x0: Tensor) -> Tensor:

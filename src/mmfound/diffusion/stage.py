@@ -1,19 +1,22 @@
 """One trained part of a diffusion system: network, schedule, prediction, space and conditioners bound together."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
+from mmfound.diffusion import objective
 from mmfound.diffusion.conditioning import Condition, Conditioner, join
 from mmfound.diffusion.estimates import Denoiser, Estimate
+from mmfound.diffusion.fitting import check_fit, grown_stem
 from mmfound.diffusion.levels import Level, spread
 from mmfound.diffusion.predictions import Prediction
 from mmfound.diffusion.sampling import Sampling
 from mmfound.diffusion.schedules import Schedule
 from mmfound.diffusion.spaces import Space
 from mmfound.diffusion.variances import FixedSmall, LearnedRange, Variance
+from mmfound.errors import ConfigError
 
 Drop = Literal["by_rate", "none", "all"]
 
@@ -30,6 +33,9 @@ class Stage(nn.Module):
         conditioners: in the order of their tokens and channels; none for unconditional pictures.
         variance: of the ancestral step; FixedSmall by default.
         sampling: how samples are drawn where nothing else is said.
+
+    Raises:
+        ConfigError: when the parts do not fit, naming both.
     """
 
     def __init__(
@@ -50,6 +56,19 @@ class Stage(nn.Module):
         self.conditioners = nn.ModuleList(conditioners)
         self.variance = variance or FixedSmall()
         self.sampling = sampling or Sampling()
+        objective.check(schedule, prediction)
+        if isinstance(self.variance, LearnedRange):
+            _ = schedule.train_steps  # which refuses where there are none
+        check_fit(network, space, list(conditioners), learns_variance=isinstance(self.variance, LearnedRange))
+
+    def parts(self) -> list[Conditioner]:
+        """The conditioners, in their order."""
+        return cast(list[Conditioner], list(self.conditioners))
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Keys of a batch that the conditioners need."""
+        return frozenset(key for conditioner in self.parts() for key in conditioner.reads)
 
     def condition(self, batch: Mapping[str, Any], size: int, drop: Drop = "none") -> Condition:
         """The condition of a batch of `size` samples.
@@ -59,23 +78,25 @@ class Stage(nn.Module):
             size: B.
             drop: rows that get the null: each by its conditioner's rate (training), none, or all of every conditioner
                 that has a rate (guidance).
+
+        Raises:
+            ConfigError: when the batch lacks something.
         """
+        missing = sorted(self.reads - batch.keys())
+        if missing:
+            needy = next(type(c).__name__ for c in self.parts() if set(c.reads) & set(missing))
+            raise ConfigError(
+                f"{needy} reads {missing}, but the batch has only {sorted(batch)}. Set data.init_args.tokenizer, use a "
+                "source with captions or labels, or take the conditioner out of model.init_args.stage."
+            )
         device = next(self.network.parameters()).device
-        parts = []
-        for conditioner in self.conditioners:
-            assert isinstance(conditioner, Conditioner)
-            dropped_B = torch.zeros(size, dtype=torch.bool, device=device)
-            if drop == "by_rate" and conditioner.drop > 0:
-                dropped_B = (torch.rand(size) < conditioner.drop).to(device)
-            elif drop == "all" and conditioner.drop > 0:
-                dropped_B = ~dropped_B
-            parts.append(conditioner(batch, dropped_B))
-        return join(parts)
+        return join([part(batch, self._dropped(part, size, drop).to(device)) for part in self.parts()])
 
     def output(self, x_t: Tensor, level: Level, condition: Condition) -> tuple[Tensor, Tensor | None]:
-        """The network's prediction and, with a learned variance, its fraction; both [B, ...]."""
+        """The network's prediction and, with a learned variance, its fraction; both [B, ...] float32 at least."""
         time = self.schedule.network_time(level.time).to(x_t.device)
         x = self.network(spread(self.prediction.scale(level), x_t) * x_t, time, condition)
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
         if not isinstance(self.variance, LearnedRange):
             return x, None
         prediction, raw = x.chunk(2, dim=1)
@@ -86,6 +107,20 @@ class Stage(nn.Module):
 
         def denoise(x_t: Tensor, level: Level) -> Estimate:
             output, fraction = self.output(x_t, level, condition)
-            return Estimate(self.prediction.to_x0(output.float(), x_t, level), fraction)
+            return Estimate(self.prediction.to_x0(output, x_t, level), fraction)
 
         return denoise
+
+    def fitted(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of a stage with fewer channels beside x_t as this one's: the new ones' weights are zero.
+
+        The new channels stand directly behind x_t, before those that were there, so that inpainting's do as in the
+        released GLIDE upsampler. The network at first makes what it made before, whatever the new channels hold.
+        """
+        return grown_stem(state, self.network, self.space.shape[0])
+
+    def _dropped(self, conditioner: Conditioner, size: int, drop: Drop) -> Tensor:
+        """[B] bool on the CPU."""
+        if drop == "by_rate" and conditioner.drop > 0:
+            return torch.rand(size) < conditioner.drop
+        return torch.full((size,), drop == "all" and conditioner.drop > 0)

@@ -8,6 +8,7 @@ from mmfound.evaluation.earlier import EffectiveRobustness, ReferenceModel
 from mmfound.evaluation.evaluator import Evaluator
 from mmfound.evaluation.few_shot import FewShot
 from mmfound.evaluation.linear_probe import Probe
+from mmfound.evaluation.noised import NoisedZeroShot
 from mmfound.evaluation.retrieval import Retrieval
 from mmfound.evaluation.robustness import Robustness
 from mmfound.evaluation.shifts import Shift
@@ -24,6 +25,7 @@ __all__ = [
     "LogisticRegression",
     "NamedClasses",
     "Neighbours",
+    "NoisedZeroShot",
     "Numbered",
     "ObjectNetClasses",
     "Probe",

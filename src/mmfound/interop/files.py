@@ -14,6 +14,8 @@ from mmfound.interop.archive import SUFFIXES, read_tensors
 OPEN_CLIP, TRANSFORMERS, PREPROCESSOR = "open_clip_config.json", "config.json", "preprocessor_config.json"
 _OURS = "module.yaml"
 _INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+# GLIDE's noised CLIP has a file for each tower, which share names; these come before them.
+TOWERS = {"clip_image_enc.pt": "image_enc.", "clip_text_enc.pt": "text_enc."}
 # As open_clip and transformers prefer them.
 _NAMES = (
     "open_clip_model.safetensors",
@@ -55,6 +57,11 @@ def is_foreign(path: Path) -> bool:
     return path.is_file() and path.name != _OURS
 
 
+def is_noised_clip(files: Files) -> bool:
+    """Whether they are the two towers of GLIDE's noised CLIP."""
+    return [path.name for path in files.weights] == list(TOWERS)
+
+
 def find(path: Path) -> Files:
     """The weights that a path names.
 
@@ -63,6 +70,8 @@ def find(path: Path) -> Files:
     """
     folder = path if path.is_dir() else path.parent
     weights = _of_folder(path) if path.is_dir() else (path,)
+    if weights[0].name in TOWERS:
+        weights = _both_towers(folder)
     return Files(path, folder, weights, read_json(folder / OPEN_CLIP), read_json(folder / TRANSFORMERS))
 
 
@@ -70,7 +79,8 @@ def read(files: Files) -> dict[str, Tensor]:
     """All tensors by name, not yet read from the disk."""
     found: dict[str, Tensor] = {}
     for path in files.weights:
-        found |= read_tensors(path)
+        prefix = TOWERS[path.name] if is_noised_clip(files) else ""
+        found |= {prefix + name: tensor for name, tensor in read_tensors(path).items()}
     return found
 
 
@@ -103,6 +113,9 @@ def _of_folder(folder: Path) -> tuple[Path, ...]:
     for name in _INDICES:
         if (folder / name).is_file():
             return _shards(folder / name)
+    towers = tuple(folder / name for name in TOWERS if (folder / name).is_file())
+    if towers:
+        return towers
     loose = _loose(folder)
     if len(loose) == 1:
         return (loose[0],)
@@ -111,6 +124,15 @@ def _of_folder(folder: Path) -> tuple[Path, ...]:
         f"{folder} holds no weights under a name that is known ({', '.join(_NAMES)}), and of others {held}; name the "
         "file itself"
     )
+
+
+def _both_towers(folder: Path) -> tuple[Path, ...]:
+    missing = [name for name in TOWERS if not (folder / name).is_file()]
+    if missing:
+        raise ConfigError(
+            f"{folder} holds one tower of GLIDE's noised CLIP and lacks {missing[0]}; put the other beside it"
+        )
+    return tuple(folder / name for name in TOWERS)
 
 
 def _loose(folder: Path) -> list[Path]:

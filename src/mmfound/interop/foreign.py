@@ -1,4 +1,4 @@
-"""Weights that other libraries have written: OpenAI's, open_clip's and transformers' CLIP and SigLIP."""
+"""Weights that others have written: CLIP of OpenAI, open_clip and transformers, SigLIP, and GLIDE's."""
 
 import hashlib
 import math
@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 from mmfound.errors import ConfigError, DataError
 from mmfound.interop import files as found
+from mmfound.interop import glide
 from mmfound.interop.architecture import Architecture
 from mmfound.interop.facts import Facts, Said, facts_of
+from mmfound.interop.glide_clip import describe_glide_clip, is_glide_clip
 from mmfound.interop.layouts import to_ours
 from mmfound.interop.structure import Vit, activation_of, image_structure
 from mmfound.models import DualEncoder
@@ -47,7 +49,9 @@ def is_known(path: Path) -> bool:
     """Whether the weights of a path have names of a library that is read here; False where they cannot be read."""
     try:
         files = found.find(path)
-        to_ours(found.shapes(found.read(files)), _vision(files), path)
+        tensors = found.read(files)
+        if not glide.is_glide(tensors):
+            to_ours(found.shapes(tensors), _vision(files), path)
     except (ConfigError, DataError):
         return False
     return True
@@ -61,6 +65,8 @@ def weights_for(module: nn.Module, path: Path) -> dict[str, Tensor]:
     """
     files = found.find(path)
     tensors = found.read(files)
+    if glide.is_glide(tensors):
+        return glide.weights_for(module, tensors, path)
     state = to_ours(tensors, _vision(files), path)
     facts = facts_of(files, _is_openai(tensors), _is_siglip(state))
     if isinstance(module, DualEncoder):
@@ -125,6 +131,8 @@ def _recognised(path: Path, said: Said, *, values: bool) -> tuple[dict[str, Any]
     tensors = found.read(files)
     state = to_ours(tensors if values else found.shapes(tensors), _vision(files), path)
     facts = facts_of(files, _is_openai(tensors), _is_siglip(state))
+    if is_glide_clip(tensors):
+        return describe_glide_clip(state, facts, said, path), state
     architecture = Architecture(state, facts, said, path)
     config = architecture.describe()
     config["image"] = {

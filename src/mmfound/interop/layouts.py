@@ -7,6 +7,7 @@ import timm
 from torch import Tensor
 
 from mmfound.errors import ConfigError
+from mmfound.interop.glide_clip import from_glide_clip, is_glide_clip
 from mmfound.interop.openai import from_openai
 from mmfound.interop.siglip import from_siglip
 from mmfound.interop.transformers import from_transformers
@@ -19,7 +20,7 @@ def to_ours(tensors: Mapping[str, Tensor], vision: Mapping[str, Any], path: Any)
     """Rename somebody's weights for a `DualEncoder`.
 
     Args:
-        tensors: OpenAI's, open_clip's or transformers' state dict, of CLIP or SigLIP.
+        tensors: OpenAI's, open_clip's or transformers' state dict, of CLIP or SigLIP; or GLIDE's noised CLIP.
         vision: open_clip's `vision_cfg`, which names the timm model of an image tower that is one.
         path: where they are from, for errors.
 
@@ -27,6 +28,8 @@ def to_ours(tensors: Mapping[str, Tensor], vision: Mapping[str, Any], path: Any)
         ConfigError: when they are of none of these.
     """
     tensors = _unwrapped(tensors)
+    if is_glide_clip(tensors):
+        return from_glide_clip(tensors)
     if any(name.startswith("vision_model.") for name in tensors):
         return (from_siglip if "vision_model.head.probe" in tensors else from_transformers)(tensors)
     if "visual.trunk" in {".".join(name.split(".")[:2]) for name in tensors}:

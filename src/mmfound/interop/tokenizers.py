@@ -3,19 +3,20 @@
 from typing import Any
 
 from mmfound.errors import ConfigError
-from mmfound.interop.files import Files
+from mmfound.interop.files import Files, is_noised_clip
 from mmfound.text.clip_bpe import MERGES, ClipBpe
 from mmfound.text.file_tokenizer import Clean, read_tokenizer
 from mmfound.text.tokenizer import Tokenizer
 
 _CLIP = MERGES + 2 * 256 + 2
+_VOCABULARIES = ("merges.txt", "bpe_simple_vocab_16e6.txt.gz")
 
 
 def tokenizer_of(files: Files, text_tower: dict[str, Any]) -> Tokenizer:
     """The tokenizer of weights, from their folder.
 
-    CLIP's vocabulary is the one that every CLIP shares; it is read from `merges.txt` of the folder, or from the
-    installed open_clip.
+    CLIP's vocabulary is the one that every CLIP shares, GLIDE's too, whose table has rows to spare; it is read from
+    `merges.txt` or `bpe_simple_vocab_16e6.txt.gz` of the folder, or from the installed open_clip.
 
     Args:
         files: the weights.
@@ -33,13 +34,13 @@ def tokenizer_of(files: Files, text_tower: dict[str, Any]) -> Tokenizer:
         kind = str(files.json("tokenizer_config.json").get("tokenizer_class", "SiglipTokenizer"))
         is_first = kind.startswith(("Siglip", "T5")) and not kind.startswith("Siglip2")
         return _fits(read_tokenizer(files.folder, context, "punctuation" if is_first else "none"), vocab_size, files)
-    if vocab_size != _CLIP:
+    if vocab_size != _CLIP and not is_noised_clip(files):
         raise ConfigError(
             f"no tokenizer came along with {files.path}: its text tower has {vocab_size} tokens, and CLIP's vocabulary "
             f"{_CLIP}; name the tokenizer in the recipe"
         )
-    merges = files.folder / "merges.txt"
-    return ClipBpe(merges if merges.is_file() else None, context)
+    merges = next((files.folder / name for name in _VOCABULARIES if (files.folder / name).is_file()), None)
+    return ClipBpe(merges, context)
 
 
 def _fits(tokenizer: Tokenizer, vocab_size: int, files: Files) -> Tokenizer:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmfound.diffusion.levels import Level
 from mmfound.errors import ConfigError
 
 
@@ -52,6 +53,20 @@ class DualEncoder(nn.Module):
             ConfigError: when the tower has none.
         """
         return image_features(self.image_tower, image)
+
+    def embed_noised(self, x_t: Tensor, level: Level) -> Tensor:
+        """Samples of a diffusion process to [B, E] of unit length, float32 at least.
+
+        A tower that has not learned noise, which has no `forward_noised`, takes them as if they were pictures.
+
+        Args:
+            x_t: [B, 3, H, W] variance-preserving, of pictures in [-1, 1].
+            level: how noisy they are.
+        """
+        forward_noised = getattr(self.image_tower, "forward_noised", None)
+        if forward_noised is None:
+            return self.embed_image((x_t + 1) / 2)
+        return _unit(forward_noised(x_t, level))
 
     def embed_text(self, tokens: Tensor, token_mask: Tensor) -> Tensor:
         """[B, L] int64 ids and [B, L] bool mask to [B, E] of unit length, float32 at least."""

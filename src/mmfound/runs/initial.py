@@ -1,6 +1,7 @@
 """Weights to begin a new run with, from an earlier one."""
 
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -20,7 +21,8 @@ def load_initial(task: nn.Module, path: Path) -> None:
     Args:
         task: of which every weight must be there, in its shape.
         path: a run folder (its newest good checkpoint), a checkpoint (its average, where it has one to evaluate
-            with), an export, or weights of another library's CLIP or SigLIP for a `DualEncoder`.
+            with), an export, or weights of another library's CLIP or SigLIP for a `DualEncoder`. A diffusion stage may
+            have more channels beside x_t than there (`Stage.fitted`).
 
     Raises:
         ConfigError: when there is no such thing, or it does not fit.
@@ -35,9 +37,14 @@ def load_initial(task: nn.Module, path: Path) -> None:
         found = foreign.weights_for(module, path)
     else:
         module, found = task, _of_checkpoint(path)
-    problem = weights.load(module, found)
+    problem = weights.load(module, _fitted(module, found))
     if problem is not None:
         raise ConfigError(f"init_from: {path} does not fit this recipe's model: {problem}")
+
+
+def _fitted(module: Any, found: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights as a module that has grown since takes them, where it says how (`Stage.fitted`)."""
+    return module.fitted(found) if hasattr(module, "fitted") else found
 
 
 def _of_checkpoint(path: Path) -> dict[str, Tensor]:

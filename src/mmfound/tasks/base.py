@@ -156,6 +156,10 @@ class Task(LightningModule):
         self.log_dict(losses, batch_size=len(batch["key"]), on_step=False, on_epoch=True, sync_dist=True)
 
     def _checked_losses(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        self._check_keys(batch)
+        return self.compute_losses(batch)
+
+    def _check_keys(self, batch: Mapping[str, Any]) -> None:
         reads = self.batch_type.__required_keys__  # pyright: ignore[reportAttributeAccessIssue]
         missing = reads - batch.keys()
         if missing:
@@ -163,4 +167,3 @@ class Task(LightningModule):
                 f"{type(self).__name__} reads {sorted(reads)}, but the batch has only {sorted(batch)}; "
                 f"missing {sorted(missing)}. Set data.init_args.tokenizer, or use a source with captions or labels."
             )
-        return self.compute_losses(batch)

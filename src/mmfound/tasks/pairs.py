@@ -8,6 +8,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from mmfound.batch import ImageTextBatch
+from mmfound.diffusion.levels import Level
 from mmfound.errors import ConfigError
 from mmfound.models import DualEncoder
 
@@ -26,6 +27,10 @@ class EncodesPairs:
     def embed_image(self, image: Tensor) -> Tensor:
         """[B, 3, H, W] float32 RGB in [0, 1] to [B, E] float32 of unit length."""
         return self.encoder.embed_image(image)
+
+    def embed_noised(self, x_t: Tensor, level: Level) -> Tensor:
+        """[B, 3, H, W] samples of a diffusion process at a level to [B, E] float32 of unit length."""
+        return self.encoder.embed_noised(x_t, level)
 
     def image_features(self, image: Tensor) -> Tensor:
         """[B, 3, H, W] float32 RGB in [0, 1] to the image tower's [B, D] before the projection."""

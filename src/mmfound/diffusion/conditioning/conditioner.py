@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -15,15 +15,24 @@ class Conditioner(nn.Module):
 
     A row that is dropped gets the null: the very same in training and in guidance, made by the same code. Rows are
     dropped in training with the rate `drop`, each conditioner by its own draw; guidance drops what has a rate above 0.
+    Further random draws are made through `draws`, so that those of validation and sampling can be fixed.
 
     Attributes:
         reads: keys of the batch that it needs.
+        channels: that it puts beside x_t.
+        token_width: width of the tokens that it makes, or None.
+        vector_width: width of the vector that it makes, or None.
+        size: side in pixels of the channels that it makes, or None; that of the stage's space.
 
     Args:
         drop: share of training samples that get the null, in [0, 1].
     """
 
-    reads: ClassVar[tuple[str, ...]] = ()
+    reads: tuple[str, ...] = ()
+    channels: int = 0
+    token_width: int | None = None
+    vector_width: int | None = None
+    size: int | None = None
 
     def __init__(self, drop: float = 0.0) -> None:
         super().__init__()
@@ -38,4 +47,11 @@ class Conditioner(nn.Module):
         Args:
             batch: on the network's device.
             dropped_B: [B] bool, True on rows that get the null.
+        """
+
+    def check(self, batch: Mapping[str, Any]) -> None:  # noqa: B027 - most have nothing to say about values
+        """Refuse values that it cannot take; called on the first batch of a run.
+
+        Raises:
+            ConfigError: naming the value.
         """

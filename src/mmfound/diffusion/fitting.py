@@ -1,0 +1,91 @@
+"""Whether the parts of a stage fit one another, and weights that fit but for further channels."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmfound.diffusion.conditioning import Conditioner
+from mmfound.diffusion.spaces import Space
+from mmfound.errors import ConfigError
+
+
+def check_fit(network: nn.Module, space: Space, conditioners: Sequence[Conditioner], *, learns_variance: bool) -> None:
+    """Refuse parts that do not fit; what a network does not say of itself is not checked.
+
+    Args:
+        network: may have what `mmfound.models.UNet` has: convolutions `stem` and `out`, `embed_dim`, `token_width`, and
+            `factor`, which divides the sides of its pictures.
+        space: of the samples.
+        conditioners: in their order.
+        learns_variance: whether the network's output has channels for it.
+
+    Raises:
+        ConfigError: naming both sides.
+    """
+    kind, channels, sides = type(network).__name__, space.shape[0], space.shape[1:]
+    taken, made = _attribute(network, "stem.in_channels"), _attribute(network, "out.out_channels")
+    beside = [(type(c).__name__, c.channels) for c in conditioners if c.channels]
+    given, out = channels + sum(count for _, count in beside), channels * (1 + learns_variance)
+    if taken not in (None, given):
+        parts = " + ".join(f"{n} of {name}" for name, n in [(type(space).__name__, channels), *beside])
+        raise ConfigError(f"{kind} has in_channels: {taken}, but is given {given} ({parts}); set it to {given}.")
+    if made not in (None, out):
+        why = "twice those of the space, as LearnedRange needs" if learns_variance else "those of the space"
+        raise ConfigError(
+            f"{kind} has out_channels: {made}, but has to make {out}, {why} ({type(space).__name__}); set it to {out}."
+        )
+    factor = _attribute(network, "factor") or 1
+    if any(side % factor for side in sides):
+        raise ConfigError(
+            f"{kind} halves pictures down to 1/{factor} of their side, which does not divide the {sides[-1]} pixels of "
+            f"{type(space).__name__}; choose another size, or fewer multipliers."
+        )
+    for conditioner in conditioners:
+        _check_conditioner(conditioner, network, space)
+
+
+def _check_conditioner(conditioner: Conditioner, network: nn.Module, space: Space) -> None:
+    name, kind = type(conditioner).__name__, type(network).__name__
+    if conditioner.size is not None and conditioner.size != space.shape[-1]:
+        raise ConfigError(
+            f"{name} makes channels of {conditioner.size} pixels, but {type(space).__name__} has {space.shape[-1]}; "
+            "make them equal."
+        )
+    vector, embed_dim = conditioner.vector_width, _attribute(network, "embed_dim")
+    if vector is not None and embed_dim not in (None, vector):
+        raise ConfigError(
+            f"{name} makes a vector of width {vector}, but the time embedding of {kind} has {embed_dim}; set the "
+            f"conditioner's embed_dim to {embed_dim}."
+        )
+    tokens = conditioner.token_width
+    if tokens is not None and hasattr(network, "token_width") and network.token_width != tokens:
+        raise ConfigError(
+            f"{name} makes tokens of width {tokens}, but the attention of {kind} has token_width: "
+            f"{network.token_width}; set it to {tokens}."
+        )
+
+
+def grown_stem(state: Mapping[str, Tensor], network: nn.Module, channels: int) -> dict[str, Tensor]:
+    """Zero weights for input channels that the network's stem has and the state's has not, behind the first `channels`.
+
+    Args:
+        state: of a stage, its network's weights under `network.`.
+        network: of the stage to be.
+        channels: of the samples, which come first in the network's input.
+    """
+    name = "network.stem.weight"
+    old, taken = state.get(name), _attribute(network, "stem.in_channels")
+    if old is None or taken is None or not channels <= old.shape[1] < taken:
+        return dict(state)
+    zeros = old.new_zeros(old.shape[0], taken - old.shape[1], *old.shape[2:])
+    return {**state, name: torch.cat([old[:, :channels], zeros, old[:, channels:]], dim=1)}
+
+
+def _attribute(network: nn.Module, path: str) -> Any:
+    """A dotted attribute, or None."""
+    found: Any = network
+    for name in path.split("."):
+        found = getattr(found, name, None)
+    return found

@@ -1,0 +1,1 @@
+"""Pictures from exports of diffusion stages, as files."""

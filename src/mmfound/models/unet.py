@@ -1,0 +1,256 @@
+"""The U-Net of diffusion systems.
+
+Shape letters: B batch, C channels, H W picture, E width of the time embedding, L tokens, D width of the tokens.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from mmfound.errors import ConfigError
+from mmfound.models.unet_parts import Attention, InBlocks, Resample, Residual, ScaleShift
+from mmfound.nn.time_embedding import sinusoids
+from mmfound.nn.unet_blocks import Context, GroupNorm, OutputConv, zeroed
+
+if TYPE_CHECKING:
+    from mmfound.diffusion.conditioning.condition import Condition  # whose parts may hold models
+
+
+class UNet(nn.Module):
+    """Denoises pictures at falling and then rising resolution, with links across.
+
+    Level i has `width * multipliers[i]` channels and half the side of the level before. On the way down it has `blocks`
+    residual blocks, on the way up one more, each followed by attention where its factor is in `attention_at`; between
+    the two ways are a block, attention, and a block. The condition's channels join x in front of the first convolution,
+    its vector is added to the time embedding, its tokens are attended to. A fresh network's output is zero.
+
+    Source: Ho et al. 2020, arXiv:2006.11239, appendix B; Dhariwal & Nichol 2021, arXiv:2105.05233, section 3; attention
+    to tokens as in `unet_parts`.
+
+    Args:
+        in_channels: of x and the condition's `concat` together.
+        out_channels: of the output; twice those of x with a learned variance.
+        width: C of the first level. The time embedding has 4 times as many, E.
+        multipliers: of `width`, one for each level.
+        blocks: residual blocks of a level.
+        attention_at: factors of the side, such as 2 and 4, at which blocks are followed by attention.
+        residual: the kind of residual block; `ScaleShift()` by default.
+        resample: how levels lead to each other; `InBlocks()` by default.
+        attention: the kind of attention; none anywhere, the middle included, by default.
+        recompute: keep only the inputs of each block for the backward pass and compute the rest again.
+
+    Raises:
+        ConfigError: when sizes do not fit each other.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        width: int,
+        multipliers: Sequence[int],
+        blocks: int,
+        attention_at: Sequence[int] = (),
+        residual: Residual | None = None,
+        resample: Resample | None = None,
+        attention: Attention | None = None,
+        recompute: bool = False,
+    ) -> None:
+        super().__init__()
+        _check(width, multipliers, attention_at, attention)
+        self.width, self.embed_dim, self.factor = width, 4 * width, 2 ** (len(multipliers) - 1)
+        self.token_width = attention.token_width if attention else None
+        self.recompute = recompute
+        make = _Maker(self.embed_dim, residual or ScaleShift(), resample or InBlocks(), attention, attention_at)
+        channels = [width * multiplier for multiplier in multipliers]
+        self.time = nn.Sequential(
+            nn.Linear(width, self.embed_dim), nn.SiLU(), nn.Linear(self.embed_dim, self.embed_dim)
+        )
+        self.stem = nn.Conv2d(in_channels, width, 3, padding=1)
+        self.down, links = make.down(width, channels, blocks)
+        self.middle = make.middle(channels[-1])
+        self.up = make.up(channels, blocks, links)
+        self.norm = GroupNorm(make.residual.groups, channels[0])
+        self.out = zeroed(OutputConv(channels[0], out_channels))
+
+    def forward(self, x: Tensor, time: Tensor, condition: "Condition") -> Tensor:
+        """Denoise.
+
+        Args:
+            x: [B, C, H, W] noised pictures.
+            time: [] or [B], as released weights count it, 0 to 999.
+            condition: with tokens exactly if the attention attends to some.
+
+        Returns:
+            [B, out_channels, H, W], float32 at least.
+
+        Raises:
+            ConfigError: when picture or condition do not fit the network.
+        """
+        self._check_fit(x, condition)
+        if condition.concat is not None:
+            x = torch.cat([x, condition.concat.to(x.dtype)], dim=1)
+        context = self._context(time.expand(len(x)), condition)
+        h_BCHW = self.stem(_laid_out(x.to(self.stem.weight.dtype)))
+        links = [h_BCHW]
+        for layers in self.down:
+            h_BCHW = self._run(layers, h_BCHW, context)
+            links.append(h_BCHW)
+        h_BCHW = self._run(self.middle, h_BCHW, context)
+        for layers in self.up:
+            h_BCHW = self._run(layers, torch.cat([h_BCHW, links.pop()], dim=1), context)
+        return self.out(F.silu(self.norm(h_BCHW))).contiguous()
+
+    def _context(self, time_B: Tensor, condition: "Condition") -> Context:
+        dtype = self.stem.weight.dtype
+        embedding_BE = self.time(sinusoids(time_B, self.width).to(dtype))
+        if condition.vector is not None:
+            embedding_BE = embedding_BE + condition.vector
+        tokens = None if condition.tokens is None else condition.tokens.to(dtype)
+        return Context(F.silu(embedding_BE).to(dtype), tokens, condition.mask)
+
+    def _run(self, layers: nn.Module, h_BCHW: Tensor, context: Context) -> Tensor:
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(layers, h_BCHW, context, use_reentrant=False)  # pyright: ignore[reportReturnType]
+        return layers(h_BCHW, context)
+
+    def _check_fit(self, x: Tensor, condition: "Condition") -> None:
+        _, channels, height, width = x.shape
+        if height % self.factor or width % self.factor:
+            raise ConfigError(
+                f"the U-Net halves pictures down to 1/{self.factor} of their side, and {self.factor} does not divide "
+                f"{height} x {width} pixels; choose another size, or fewer multipliers."
+            )
+        added = 0 if condition.concat is None else condition.concat.shape[1]
+        if channels + added != self.stem.in_channels:
+            raise ConfigError(
+                f"the U-Net's in_channels is {self.stem.in_channels}, and x has {channels} channels and the condition "
+                f"adds {added}; set it to {channels + added}, or see which conditioner is missing."
+            )
+        if condition.vector is not None and condition.vector.shape[-1] != self.embed_dim:
+            raise ConfigError(
+                f"the condition's vector is {condition.vector.shape[-1]} wide, and the U-Net's time embedding, 4 times "
+                f"its width, {self.embed_dim}; set the conditioner's to that."
+            )
+        given = None if condition.tokens is None else condition.tokens.shape[-1]
+        if given == self.token_width:
+            return
+        if self.token_width is None:
+            raise ConfigError(
+                f"the condition has tokens of width {given}, and this U-Net attends to none; set token_width of its "
+                "attention to that, or take the conditioner away."
+            )
+        found = "has none" if given is None else f"has some of width {given}"
+        raise ConfigError(
+            f"the U-Net attends to tokens of width {self.token_width}, and the condition {found}; see its "
+            "conditioners, or set token_width of its attention."
+        )
+
+
+class Layers(nn.Sequential):
+    """Layers in a row, each told the context."""
+
+    def forward(self, x_BCHW: Tensor, context: Context) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        for layer in self:
+            x_BCHW = layer(x_BCHW, context)
+        return x_BCHW
+
+
+class _Maker:
+    """Makes the three parts of a U-Net."""
+
+    def __init__(
+        self,
+        embed_dim: int,
+        residual: Residual,
+        resample: Resample,
+        attention: Attention | None,
+        attention_at: Sequence[int],
+    ) -> None:
+        self.embed_dim, self.residual, self.resample = embed_dim, residual, resample
+        self.attention, self.attention_at = attention, attention_at
+
+    def down(self, width: int, channels: Sequence[int], blocks: int) -> tuple[nn.ModuleList, list[int]]:
+        """The way down, and the channels that each of its links carries, the stem's first."""
+        steps, links = nn.ModuleList(), [width]
+        for level, out in enumerate(channels):
+            for _ in range(blocks):
+                steps.append(Layers(self._block(links[-1], out), *self._attention(out, level)))
+                links.append(out)
+            if level + 1 < len(channels):
+                steps.append(Layers(self.resample.down(out, self.embed_dim, self.residual)))
+                links.append(out)
+        return steps, links
+
+    def middle(self, channels: int) -> nn.Module:
+        attention = [self.attention.make(channels, self.residual.groups)] if self.attention else []
+        return Layers(self._block(channels, channels), *attention, self._block(channels, channels))
+
+    def up(self, channels: Sequence[int], blocks: int, links: Sequence[int]) -> nn.ModuleList:
+        steps, links, before = nn.ModuleList(), list(links), channels[-1]
+        for level, out in reversed(list(enumerate(channels))):
+            for block in range(blocks + 1):
+                layers = [self._block(before + links.pop(), out), *self._attention(out, level)]
+                if level and block == blocks:
+                    layers.append(self.resample.up(out, self.embed_dim, self.residual))
+                steps.append(Layers(*layers))
+                before = out
+        return steps
+
+    def _block(self, in_channels: int, out_channels: int) -> nn.Module:
+        return self.residual.make(in_channels, out_channels, self.embed_dim)
+
+    def _attention(self, channels: int, level: int) -> list[nn.Module]:
+        if self.attention is None or 2**level not in self.attention_at:
+            return []
+        return [self.attention.make(channels, self.residual.groups)]
+
+
+def _laid_out(x: Tensor) -> Tensor:
+    """In the layout that is fastest where that was measured: a tenth of a step in float32 on the CPU."""
+    if x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+        return x
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def _check(width: int, multipliers: Sequence[int], attention_at: Sequence[int], attention: Attention | None) -> None:
+    if width % 2 or width < 2:
+        raise ConfigError(f"UNet: width is {width}; it has to be even, for cosines and sines of the time.")
+    if not multipliers:
+        raise ConfigError("UNet: multipliers is empty; it has one number for each level.")
+    factors = [2**level for level in range(len(multipliers))]
+    unknown = [factor for factor in attention_at if factor not in factors]
+    if unknown:
+        raise ConfigError(f"UNet: attention_at has {unknown[0]}, and the levels' factors are {factors}.")
+    if attention_at and attention is None:
+        raise ConfigError(f"UNet: attention_at is {list(attention_at)}, and no kind of attention is set.")
+
+
+@torch.no_grad()
+def grow_input(unet: UNet, channels: int, at: int | None = None) -> None:
+    """Give a U-Net more input channels, which it does not look at yet: its output stays what it was.
+
+    Args:
+        unet: changed in place.
+        channels: in all.
+        at: number of the first new channel; after all others by default.
+
+    Raises:
+        ConfigError: when there are more channels already.
+    """
+    unet.stem.weight = nn.Parameter(grown(unet.stem.weight, channels, at))
+    unet.stem.in_channels = channels
+
+
+def grown(weight: Tensor, channels: int, at: int | None = None) -> Tensor:
+    """The weight [C, I, 3, 3] of a stem for more input channels [C, channels, 3, 3]; arguments as in `grow_input`."""
+    before = weight.shape[1]
+    at = before if at is None else at
+    if channels < before or not 0 <= at <= before:
+        raise ConfigError(f"a U-Net of {before} input channels cannot grow to {channels}, new ones in front of {at}.")
+    new = weight.new_zeros(weight.shape[0], channels - before, *weight.shape[2:])
+    return torch.cat([weight[:, :at], new, weight[:, at:]], dim=1)
