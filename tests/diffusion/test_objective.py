@@ -125,6 +125,24 @@ def test_float32_losses_agree_with_float64_ones():
     torch.testing.assert_close(found.double(), wanted, rtol=1e-3, atol=1e-4)
 
 
+def test_unlikely_values_are_as_unlikely_above_the_mean_as_below_in_float32():
+    level = SCHEDULE.level(torch.zeros(1))
+    bin_width = 1 / 127.5
+    distance = 6.5 * float(level.sigma)  # beyond what one less a probability can hold in float32
+    x0 = torch.tensor([[-distance, distance]]) + torch.tensor([[-bin_width, bin_width]]) / 2
+    estimate_0 = torch.zeros_like(x0)
+    bits = [
+        variational_losses(
+            estimate_0, torch.ones_like(x), x, estimate_0, level, schedule=SCHEDULE, prediction=Epsilon()
+        )
+        for x in x0.T[:, None]
+    ]
+    torch.testing.assert_close(bits[0], bits[1], rtol=1e-5, atol=0)
+    edges = [distance / float(level.sigma), (distance + bin_width) / float(level.sigma)]
+    mass = norm.cdf(-edges[0]) - norm.cdf(-edges[1])
+    assert float(bits[0]) == pytest.approx(-1000 * math.log2(mass), rel=1e-4)
+
+
 def test_a_schedule_without_steps_has_no_variational_bound():
     sample = Sample([5])
     with pytest.raises(ConfigError, match="CosineSchedule has no steps.*DiscreteSchedule"):
@@ -144,9 +162,10 @@ def test_the_simple_loss_is_the_weighted_mean_squared_error_of_each_sample():
 def test_outputs_in_bfloat16_are_compared_in_float32():
     sample = Sample([100, 900])
     output = sample.output.detach().bfloat16()
-    x0, noise = sample.x0.float(), sample.noise.float()
+    x0, noise = sample.x0.bfloat16(), sample.noise.bfloat16()
     found = denoising_losses(output, x0, noise, sample.level, prediction=V(), weight=Uniform())
-    wanted = (output.float() - V().target(x0, noise, sample.level)).square().flatten(1).mean(dim=1)
+    target = V().target(x0.float(), noise.float(), sample.level)
+    wanted = (output.float() - target).square().flatten(1).mean(dim=1)
     assert found.dtype == torch.float32
     assert torch.equal(found, wanted)
 

@@ -101,8 +101,8 @@ class DiscreteSchedule(Schedule):
     Args:
         betas: of each step.
         spacing: which times to sample at; "trailing" (which alone always starts at the noisiest), "leading",
-            "linspace", a respacing as GLIDE writes them ("100", "10,10,3,2,2", "ddim50", "fast27"), or the times
-            themselves, in any order. See `mmfound.diffusion.spacing`.
+            "linspace", a respacing as GLIDE writes them ("100" in quotes, "10,10,3,2,2", "ddim50", "fast27"), or the
+            times themselves, in any order. See `mmfound.diffusion.spacing`.
     """
 
     def __init__(self, betas: Betas, spacing: str | Sequence[int] = "trailing") -> None:

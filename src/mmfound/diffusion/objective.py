@@ -136,6 +136,7 @@ def _log_likelihood(x: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
     upper, lower = (x - mean + _HALF_BIN) * inverse, (x - mean - _HALF_BIN) * inverse
     is_above = upper + lower > 0  # mirrored then: differences of numbers near 1 would be lost
     high, low = torch.where(is_above, -lower, upper), torch.where(is_above, -upper, lower)
-    inside = (torch.special.ndtr(high) - torch.special.ndtr(low)).clamp(min=1e-12).log()
+    mass = (torch.erfc(-high / math.sqrt(2)) - torch.erfc(-low / math.sqrt(2))) / 2  # torch's ndtr loses small ones
+    inside = mass.clamp(min=1e-12).log()
     below_edge = torch.where(x < -_EDGE, torch.special.log_ndtr(upper), inside)
     return torch.where(x > _EDGE, torch.special.log_ndtr(-lower), below_edge)

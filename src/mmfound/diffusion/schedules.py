@@ -56,7 +56,7 @@ class Schedule(ABC):
 
     def level(self, time: Tensor | float) -> Level:
         """The level at a time [], or at one for each sample [B]."""
-        at = torch.as_tensor(time, dtype=torch.float64)
+        at = time.double() if isinstance(time, Tensor) else torch.tensor(time, dtype=torch.float64, device="cpu")
         return Level(at, self.log_snr(at))
 
     def levels(self, steps: int) -> list[Level]:
