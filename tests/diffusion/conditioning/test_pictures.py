@@ -27,6 +27,10 @@ class Linear(Schedule):
     def log_snr(self, time):
         return 10 - 20 * time.double()
 
+    @property
+    def ends(self):
+        return 0.0, 1.0
+
     def draw(self, u):
         return u.double()
 
