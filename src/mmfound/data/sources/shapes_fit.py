@@ -29,7 +29,7 @@ LOOKS = tuple(product(SHAPES, SIZES))
 _RADII = np.array([SIZES[size] for _, size in LOOKS], dtype=np.float32)
 _PALETTE = np.array(list(COLOURS.values()), dtype=np.float32) / 255
 _COARSE = 32
-_STEPS = 4  # of Gauss-Newton
+_STEPS, _POLISH = 3, 6  # of Gauss-Newton, with every candidate and with the best
 _SLACK = 0.02  # of the side: how far out of its place in the picture an object may be found
 
 
@@ -121,10 +121,12 @@ class ShapesFit:
         look_BM, place_BM = bank.candidates(rest, tone_B, self.candidates + start)
         look_BM, place_BM = look_BM[:, start:], place_BM[:, start:]
         row_N = np.repeat(np.arange(len(rest)), look_BM.shape[1])
-        colour_N, x_N, y_N, gain_N = _refine(rest, tone_B, row_N, look_BM.ravel(), place_BM.reshape(-1, 2))
+        _, x_N, y_N, gain_N = _refine(rest, tone_B, row_N, look_BM.ravel(), place_BM.reshape(-1, 2), _STEPS)
         gain_BM = gain_N.reshape(look_BM.shape)
         pick = gain_BM.argmax(axis=1) + np.arange(len(rest)) * look_BM.shape[1]
-        return _Found(look_BM.ravel()[pick], colour_N[pick], x_N[pick], y_N[pick], gain_N[pick])
+        centre_B2 = np.stack([x_N[pick], y_N[pick]], axis=1)
+        look_B = look_BM.ravel()[pick]
+        return _Found(look_B, *_refine(rest, tone_B, np.arange(len(rest)), look_B, centre_B2, _POLISH))
 
 
 class _Bank:
@@ -191,7 +193,7 @@ def cover(look_N: np.ndarray, x_N: np.ndarray, y_N: np.ndarray, size: int) -> np
 
 
 def _refine(
-    rest: np.ndarray, tone_B: np.ndarray, row_N: np.ndarray, look_N: np.ndarray, centre_N2: np.ndarray
+    rest: np.ndarray, tone_B: np.ndarray, row_N: np.ndarray, look_N: np.ndarray, centre_N2: np.ndarray, steps: int
 ) -> tuple[np.ndarray, ...]:
     """Colour, x, y and gain of candidates: moved by Gauss-Newton, the colour chosen before and after."""
     size = rest.shape[-1]
@@ -211,7 +213,7 @@ def _refine(
 
     move = np.float32(0.2 / size)
     every = np.arange(len(look_N))
-    for _ in range(_STEPS):
+    for _ in range(steps):
         x, y = centre_N2.T
         now = covered(x, y)
         colour, _ = coloured(now)
