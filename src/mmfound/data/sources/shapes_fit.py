@@ -22,8 +22,9 @@ from mmfound.data.sources.shapes_render import DISTANCES
 from mmfound.data.sources.shapes_scene import COLOURS, SHAPES, SIZES, Item, Scene
 from mmfound.errors import ConfigError
 
-# The error's root mean square (RGB in [0, 1]) over the worst square as wide as a small object; see docs/samples.md.
+# Why these: docs/samples.md.
 RESIDUAL_BOUND = 0.12
+EXPLAINED_BOUND = 0.5
 
 LOOKS = tuple(product(SHAPES, SIZES))
 _RADII = np.array([SIZES[size] for _, size in LOOKS], dtype=np.float32)
@@ -40,25 +41,28 @@ class Fit:
     Attributes:
         scene: items from left to right, and the tone.
         residual: root mean square of the error, RGB in [0, 1], over the worst square as wide as the smallest object.
+        explained: 1 less the squared error that the worst object leaves, as a share of its own contrast: 1 of a true
+            picture, -1 where there is nothing.
     """
 
     scene: Scene
     residual: float
+    explained: float
 
-    def found(self, bound: float = RESIDUAL_BOUND) -> bool:
-        """Whether the picture shows that scene and nothing else."""
-        return self.residual <= bound
+    def found(self, residual: float = RESIDUAL_BOUND, explained: float = EXPLAINED_BOUND) -> bool:
+        """Whether the picture shows that scene, all of it and nothing else."""
+        return self.residual <= residual and self.explained >= explained
 
 
 @dataclass
 class _Found:
-    """One object for each of B pictures: rows of `LOOKS` and of the palette, its centre in [0, 1], its gain."""
+    """One object for each of B pictures: rows of `LOOKS` and of the palette, its centre in [0, 1], the share explained."""
 
     look: np.ndarray
     colour: np.ndarray
     x: np.ndarray
     y: np.ndarray
-    gain: np.ndarray
+    explained: np.ndarray
 
 
 class ShapesFit:
@@ -99,7 +103,7 @@ class ShapesFit:
         tone_B = np.median(image.reshape(len(image), 3, -1), axis=2).mean(axis=1)
         best = self._scene(bank, image, tone_B, objects, 0)
         for start in range(1, 4 if objects > 1 else 1):  # where the strongest object misled, begin with another
-            bad = best.residual > RESIDUAL_BOUND
+            bad = (best.residual > RESIDUAL_BOUND) | (best.explained < EXPLAINED_BOUND)
             if bad.any():
                 best.take(bad, self._scene(bank, image[bad], tone_B[bad], objects, start))
         return best.fits()
@@ -121,12 +125,13 @@ class ShapesFit:
         look_BM, place_BM = bank.candidates(rest, tone_B, self.candidates + start)
         look_BM, place_BM = look_BM[:, start:], place_BM[:, start:]
         row_N = np.repeat(np.arange(len(rest)), look_BM.shape[1])
-        _, x_N, y_N, gain_N = _refine(rest, tone_B, row_N, look_BM.ravel(), place_BM.reshape(-1, 2), _STEPS)
+        _, x_N, y_N, gain_N, _ = _refine(rest, tone_B, row_N, look_BM.ravel(), place_BM.reshape(-1, 2), _STEPS)
         gain_BM = gain_N.reshape(look_BM.shape)
         pick = gain_BM.argmax(axis=1) + np.arange(len(rest)) * look_BM.shape[1]
         centre_B2 = np.stack([x_N[pick], y_N[pick]], axis=1)
         look_B = look_BM.ravel()[pick]
-        return _Found(look_B, *_refine(rest, tone_B, np.arange(len(rest)), look_B, centre_B2, _POLISH))
+        colour, x, y, gain, energy = _refine(rest, tone_B, np.arange(len(rest)), look_B, centre_B2, _POLISH)
+        return _Found(look_B, colour, x, y, gain / energy)
 
 
 class _Bank:
@@ -195,12 +200,16 @@ def cover(look_N: np.ndarray, x_N: np.ndarray, y_N: np.ndarray, size: int) -> np
 def _refine(
     rest: np.ndarray, tone_B: np.ndarray, row_N: np.ndarray, look_N: np.ndarray, centre_N2: np.ndarray, steps: int
 ) -> tuple[np.ndarray, ...]:
-    """Colour, x, y and gain of candidates: moved by Gauss-Newton, the colour chosen before and after."""
+    """Candidates moved by Gauss-Newton, the colour chosen before every step.
+
+    Returns:
+        [N] each: colour, x, y, the squared error that the object takes away, and its squared contrast.
+    """
     size = rest.shape[-1]
     step_NQ3 = (_PALETTE[None] - tone_B[:, None, None])[row_N]
     energy_NQ = np.square(step_NQ3).sum(axis=2)
     seen = rest.reshape(len(rest), 3, -1)[row_N]  # [N, 3, S * S]
-    centre_N2 = centre_N2.copy()
+    every = np.arange(len(look_N))
     lowest = (_RADII[look_N] - _SLACK)[:, None]
 
     def covered(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -209,10 +218,10 @@ def _refine(
     def coloured(now: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         corr_N3 = np.matmul(seen, now[:, :, None])[:, :, 0]
         gain_NQ = 2 * np.einsum("nqc,nc->nq", step_NQ3, corr_N3) - energy_NQ * np.square(now).sum(axis=1)[:, None]
-        return gain_NQ.argmax(axis=1), gain_NQ.max(axis=1)
+        colour_N = gain_NQ.argmax(axis=1)
+        return colour_N, gain_NQ[every, colour_N]
 
     move = np.float32(0.2 / size)
-    every = np.arange(len(look_N))
     for _ in range(steps):
         x, y = centre_N2.T
         now = covered(x, y)
@@ -226,8 +235,10 @@ def _refine(
         curve = (energy * curve).reshape(-1, 2, 2) + 1e-6 * np.eye(2, dtype=np.float32)
         by = np.linalg.solve(curve, slope[:, :, None])[:, :, 0]
         centre_N2 = np.clip(centre_N2 + np.clip(by, -1 / size, 1 / size), lowest, 1 - lowest).astype(np.float32)
-    colour, gain = coloured(covered(*centre_N2.T))
-    return colour, centre_N2[:, 0], centre_N2[:, 1], gain
+    now = covered(*centre_N2.T)
+    colour, gain = coloured(now)
+    energy = energy_NQ[every, colour] * np.square(now).sum(axis=1)
+    return colour, centre_N2[:, 0], centre_N2[:, 1], gain, energy
 
 
 def _picture(tone_B: np.ndarray, found: Sequence[_Found], size: int) -> np.ndarray:
@@ -241,7 +252,7 @@ def _picture(tone_B: np.ndarray, found: Sequence[_Found], size: int) -> np.ndarr
 
 @dataclass
 class _Scenes:
-    """Fitted scenes of B pictures: arrays [B, n] of objects, tones and residuals [B]."""
+    """Fitted scenes of B pictures: arrays [B, n] of objects, [B] of the whole."""
 
     look: np.ndarray
     colour: np.ndarray
@@ -249,6 +260,7 @@ class _Scenes:
     y: np.ndarray
     tone: np.ndarray
     residual: np.ndarray
+    explained: np.ndarray
 
     @classmethod
     def of(cls, image: np.ndarray, found: Sequence[_Found]) -> "_Scenes":
@@ -262,18 +274,20 @@ class _Scenes:
         side = max(1, round(2 * min(SIZES.values()) * size))
         worst = F.avg_pool2d(torch.from_numpy(error)[:, None], side, stride=1).flatten(1).amax(dim=1)
         arrays = (np.stack([getattr(item, name) for item in found], axis=1) for name in ("look", "colour", "x", "y"))
-        return cls(*arrays, tone_B, worst.sqrt().numpy())
+        return cls(*arrays, tone_B, worst.sqrt().numpy(), np.min([item.explained for item in found], axis=0))
 
     def take(self, rows: np.ndarray, other: "_Scenes") -> None:
-        """Replace those of the rows (bool) whose residual is smaller in `other`."""
-        better = np.flatnonzero(rows)[other.residual < self.residual[rows]]
-        kept = other.residual < self.residual[rows]
+        """Replace those of the rows (bool) that are better in `other`: all objects there, or a smaller residual."""
+        there, was_there = other.explained >= EXPLAINED_BOUND, self.explained[rows] >= EXPLAINED_BOUND
+        kept = np.where(there == was_there, other.residual < self.residual[rows], there)
+        better = np.flatnonzero(rows)[kept]
         for name, value in vars(self).items():
             value[better] = getattr(other, name)[kept]
 
     def fits(self) -> list[Fit]:
         """One for each picture."""
-        return [Fit(self._scene(row), float(self.residual[row])) for row in range(len(self.tone))]
+        rows = range(len(self.tone))
+        return [Fit(self._scene(row), float(self.residual[row]), float(self.explained[row])) for row in rows]
 
     def _scene(self, row: int) -> Scene:
         names = list(COLOURS)
