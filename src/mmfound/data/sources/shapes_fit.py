@@ -5,8 +5,8 @@ fitted to what the others leave. Every (shape, size) is tried at every pixel at 
 most 32 pixels; the most promising are then moved to a fraction of a pixel at full size (Gauss-Newton), with every
 colour.
 
-Shape letters: B pictures, K looks (shape and size), M candidates a picture, N candidates of all pictures, S side, C side
-of the coarse picture, P places (C * C), Q colours, n objects.
+Shape letters: B pictures, K looks (shape and size), M candidates a picture, N candidates of all pictures, S side, C
+side of the coarse picture, P places (C * C), Q colours, n objects.
 """
 
 from collections.abc import Sequence
@@ -56,7 +56,7 @@ class Fit:
 
 @dataclass
 class _Found:
-    """One object for each of B pictures: rows of `LOOKS` and of the palette, its centre in [0, 1], the share explained."""
+    """One object for each of B pictures: rows of `LOOKS` and of the palette, its centre, the share explained."""
 
     look: np.ndarray
     colour: np.ndarray
