@@ -12,6 +12,7 @@ from mmfound.evaluation.few_shot import FewShot
 from mmfound.evaluation.linear_probe import Probe
 from mmfound.evaluation.retrieval import Retrieval
 from mmfound.evaluation.robustness import Robustness
+from mmfound.evaluation.sample_distances import SampleDistances
 from mmfound.evaluation.shifts import Shift
 from mmfound.evaluation.zero_shot import ZeroShot
 
@@ -36,6 +37,7 @@ __all__ = [
     "RidgeRegression",
     "Robustness",
     "SameNames",
+    "SampleDistances",
     "Shift",
     "ZeroShot",
 ]

@@ -3,9 +3,9 @@
 Shape letters: B pictures, S side.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import permutations, product
 
 from torch import Tensor
 
@@ -33,12 +33,13 @@ class Judge:
     Args:
         residual: largest root mean square of the error, RGB in [0, 1], over any square as wide as a small object.
         explained: smallest share of every object's squared contrast that the fit has to explain.
-        border: share of the side by which a centre may lie beyond the ninth that the prompt names; 0 is exact.
+        border: share of the side by which a centre may lie beyond the ninth, or the diagonal of a relation, that the
+            prompt names; by default what the fit is good to, a sixtieth of a pixel at 32 pixels.
     """
 
     residual: float = RESIDUAL_BOUND
     explained: float = EXPLAINED_BOUND
-    border: float = 0.0
+    border: float = 0.0005
 
     def __post_init__(self) -> None:
         if not (0 < self.residual <= 1 and self.explained <= 1 and 0 <= self.border <= 0.1):
@@ -90,14 +91,19 @@ class Judge:
             "shape": all(item.shape == want.shape for item, want in pairs),
             "size": all(want.size in (None, item.size) for item, want in pairs),
             "position": all(want.place is None or self._is_at(item, want.place) for item, want in pairs),
-            "relation": all(relation(items[a], items[b]) == words for a, words, b in wanted.relations),
+            "relation": all(self._lies(items[a], words, items[b]) for a, words, b in wanted.relations),
         }
         return {name: right[name] for name in _said(wanted)}
 
     def _is_at(self, item: Item, name: str) -> bool:
-        away = (-self.border, self.border) if self.border else (0.0,)
-        moved = (Item(item.colour, item.shape, item.size, item.x + x, item.y + y) for x in away for y in away)
-        return any(place(one) == name for one in moved)
+        return any(place(moved) == name for moved in self._around(item))
+
+    def _lies(self, item: Item, words: str, other: Item) -> bool:
+        return any(relation(moved, other) == words for moved in self._around(item))
+
+    def _around(self, item: Item) -> Iterator[Item]:
+        for x, y in product((-self.border, self.border), repeat=2):
+            yield Item(item.colour, item.shape, item.size, item.x + x, item.y + y)
 
 
 def _said(wanted: Asked) -> list[str]:
