@@ -11,7 +11,8 @@ side of the coarse picture, P places (C * C), Q colours, n objects.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations, product
+from math import hypot, inf
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from mmfound.errors import ConfigError
 # Why these: docs/samples.md.
 RESIDUAL_BOUND = 0.12
 EXPLAINED_BOUND = 0.5
+APART_BOUND = 0.8
 
 LOOKS = tuple(product(SHAPES, SIZES))
 _RADII = np.array([SIZES[size] for _, size in LOOKS], dtype=np.float32)
@@ -51,7 +53,16 @@ class Fit:
 
     def found(self, residual: float = RESIDUAL_BOUND, explained: float = EXPLAINED_BOUND) -> bool:
         """Whether the picture shows that scene, all of it and nothing else."""
-        return self.residual <= residual and self.explained >= explained
+        return self.residual <= residual and self.explained >= explained and self.apart >= APART_BOUND
+
+    @property
+    def apart(self) -> float:
+        """Smallest distance between two objects as a share of their radii's sum; at least 1 of a true picture.
+
+        Below, two objects may have been fitted to the parts of one.
+        """
+        pairs = combinations(self.scene.items, 2)
+        return min((hypot(a.x - b.x, a.y - b.y) / (a.radius + b.radius) for a, b in pairs), default=inf)
 
 
 @dataclass
