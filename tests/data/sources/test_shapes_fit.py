@@ -8,7 +8,8 @@ from torchvision.transforms.v2.functional import gaussian_blur
 
 from mmfound.data import Shapes
 from mmfound.data.sources.shapes_captions import STYLES, caption, place, relation
-from mmfound.data.sources.shapes_fit import LOOKS, Fit, ShapesFit, cover
+from mmfound.data.sources.shapes_fit import Fit, ShapesFit
+from mmfound.data.sources.shapes_matching import LOOKS, cover
 from mmfound.data.sources.shapes_prompt import asked
 from mmfound.data.sources.shapes_render import coverage
 from mmfound.data.sources.shapes_scene import Item, Scene

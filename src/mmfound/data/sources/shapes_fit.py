@@ -5,13 +5,12 @@ fitted to what the others leave. Every (shape, size) is tried at every pixel at 
 most 32 pixels; the most promising are then moved to a fraction of a pixel at full size (Gauss-Newton), with every
 colour.
 
-Shape letters: B pictures, K looks (shape and size), M candidates a picture, N candidates of all pictures, S side, C
-side of the coarse picture, P places (C * C), Q colours, n objects.
+Shape letters: B pictures, M candidates a picture, N candidates of all pictures, S side, n objects.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations, product
+from itertools import combinations
 from math import hypot, inf
 
 import numpy as np
@@ -19,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmfound.data.sources.shapes_render import DISTANCES
-from mmfound.data.sources.shapes_scene import COLOURS, SHAPES, SIZES, Item, Scene
+from mmfound.data.sources.shapes_matching import LOOKS, PALETTE, Bank, cover, refine
+from mmfound.data.sources.shapes_scene import COLOURS, SIZES, Item, Scene
 from mmfound.errors import ConfigError
 
 # Why these: docs/samples.md.
@@ -28,12 +27,8 @@ RESIDUAL_BOUND = 0.12
 EXPLAINED_BOUND = 0.5
 APART_BOUND = 0.8
 
-LOOKS = tuple(product(SHAPES, SIZES))
-_RADII = np.array([SIZES[size] for _, size in LOOKS], dtype=np.float32)
-_PALETTE = np.array(list(COLOURS.values()), dtype=np.float32) / 255
 _COARSE = 32
 _STEPS, _POLISH = 3, 6  # of Gauss-Newton, with every candidate and with the best
-_SLACK = 0.02  # of the side: how far out of its place in the picture an object may be found
 
 
 @dataclass(frozen=True)
@@ -110,7 +105,7 @@ class ShapesFit:
         return fits
 
     def _fit(self, image: np.ndarray, objects: int) -> list[Fit]:
-        bank = _Bank(min(_COARSE, image.shape[-1]))
+        bank = Bank(min(_COARSE, image.shape[-1]))
         tone_B = np.median(image.reshape(len(image), 3, -1), axis=2).mean(axis=1)
         best = self._scene(bank, image, tone_B, objects, 0)
         for start in range(1, 4 if objects > 1 else 1):  # where the strongest object misled, begin with another
@@ -119,7 +114,7 @@ class ShapesFit:
                 best.take(bad, self._scene(bank, image[bad], tone_B[bad], objects, start))
         return best.fits()
 
-    def _scene(self, bank: "_Bank", image: np.ndarray, tone_B: np.ndarray, objects: int, start: int) -> "_Scenes":
+    def _scene(self, bank: "Bank", image: np.ndarray, tone_B: np.ndarray, objects: int, start: int) -> "_Scenes":
         found: list[_Found] = []
         size = image.shape[-1]
         for number in range(objects):
@@ -131,125 +126,18 @@ class ShapesFit:
                 found[number] = self._object(bank, image - _picture(tone_B, others, size), tone_B, 0)
         return _Scenes.of(image, found)
 
-    def _object(self, bank: "_Bank", rest: np.ndarray, tone_B: np.ndarray, start: int) -> _Found:
+    def _object(self, bank: "Bank", rest: np.ndarray, tone_B: np.ndarray, start: int) -> _Found:
         """The object that explains most of a picture less its background; `start` skips the best shapes."""
         look_BM, place_BM = bank.candidates(rest, tone_B, self.candidates + start)
         look_BM, place_BM = look_BM[:, start:], place_BM[:, start:]
         row_N = np.repeat(np.arange(len(rest)), look_BM.shape[1])
-        _, x_N, y_N, gain_N, _ = _refine(rest, tone_B, row_N, look_BM.ravel(), place_BM.reshape(-1, 2), _STEPS)
+        _, x_N, y_N, gain_N, _ = refine(rest, tone_B, row_N, look_BM.ravel(), place_BM.reshape(-1, 2), _STEPS)
         gain_BM = gain_N.reshape(look_BM.shape)
         pick = gain_BM.argmax(axis=1) + np.arange(len(rest)) * look_BM.shape[1]
         centre_B2 = np.stack([x_N[pick], y_N[pick]], axis=1)
         look_B = look_BM.ravel()[pick]
-        colour, x, y, gain, energy = _refine(rest, tone_B, np.arange(len(rest)), look_B, centre_B2, _POLISH)
+        colour, x, y, gain, energy = refine(rest, tone_B, np.arange(len(rest)), look_B, centre_B2, _POLISH)
         return _Found(look_B, colour, x, y, gain / energy)
-
-
-class _Bank:
-    """All looks in the middle of a coarse picture, as spectra.
-
-    Args:
-        side: C.
-    """
-
-    def __init__(self, side: int) -> None:
-        middle = np.full(len(LOOKS), 0.5, dtype=np.float32)
-        cover_KCC = torch.from_numpy(cover(np.arange(len(LOOKS)), middle, middle, side))
-        self.side = side
-        self.spectrum = torch.fft.rfft2(cover_KCC).conj()
-        self.energy_K = cover_KCC.square().sum(dim=(1, 2))
-        self.centre_C = (np.arange(side) + side // 2) % side / side  # of an object, by how far its cover is moved
-        inside_KC = np.abs(self.centre_C[None] - 0.5) <= 0.5 - _RADII[:, None] + 0.5 / side
-        self.outside = torch.from_numpy(~(inside_KC[:, :, None] & inside_KC[:, None, :]))
-
-    def candidates(self, rest: np.ndarray, tone_B: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """[B, M] looks of the largest gains, best first, and [B, M, 2] their centres (x, y)."""
-        coarse = F.interpolate(torch.from_numpy(rest), size=(self.side, self.side), mode="area")
-        spectrum = torch.fft.rfft2(coarse)[:, None] * self.spectrum[None, :, None]
-        corr_BK3P = torch.fft.irfft2(spectrum, s=(self.side, self.side)).flatten(3)
-        step_B3 = torch.from_numpy(_PALETTE)[None] - torch.from_numpy(tone_B)[:, None, None]  # [B, Q, 3]
-        gain_BK = torch.full(corr_BK3P.shape[:2], -torch.inf)
-        place_BK = torch.zeros_like(gain_BK, dtype=torch.int64)
-        for step in step_B3.unbind(dim=1):
-            gain_BKP = torch.einsum("bc,bkcp->bkp", 2 * step, corr_BK3P)
-            gain_BKP.masked_fill_(self.outside.flatten(1), -torch.inf)
-            best, place = gain_BKP.max(dim=2)
-            best = best - step.square().sum(dim=1, keepdim=True) * self.energy_K
-            place_BK = torch.where(best > gain_BK, place, place_BK)
-            gain_BK = torch.maximum(best, gain_BK)
-        look_BM = gain_BK.argsort(dim=1, descending=True)[:, :count]
-        place_BM = place_BK.gather(1, look_BM).numpy()
-        centre = np.stack([self.centre_C[place_BM % self.side], self.centre_C[place_BM // self.side]], axis=-1)
-        return look_BM.numpy(), centre.astype(np.float32)
-
-
-def cover(look_N: np.ndarray, x_N: np.ndarray, y_N: np.ndarray, size: int) -> np.ndarray:
-    """Share of each pixel that an object covers, as `shapes_render.coverage`.
-
-    Args:
-        look_N: rows of `LOOKS`.
-        x_N: float32 centres as fractions of the side, from the left.
-        y_N: from the top.
-        size: S.
-
-    Returns:
-        [N, S, S] float32 in [0, 1].
-    """
-    radius_N = _RADII[look_N]
-    middle = (np.arange(size, dtype=np.float32) + np.float32(0.5)) / np.float32(size)
-    u = ((middle[None] - x_N[:, None]) / radius_N[:, None])[:, None, :]
-    v = ((y_N[:, None] - middle[None]) / radius_N[:, None])[:, :, None]
-    covered = np.empty((len(look_N), size, size), dtype=np.float32)
-    for number, shape in enumerate(SHAPES):
-        rows = np.flatnonzero(look_N // len(SIZES) == number)
-        if len(rows):
-            pixels = (radius_N[rows] * size)[:, None, None]
-            covered[rows] = np.clip(np.float32(0.5) - DISTANCES[shape](u[rows], v[rows]) * pixels, 0, 1)
-    return covered
-
-
-def _refine(
-    rest: np.ndarray, tone_B: np.ndarray, row_N: np.ndarray, look_N: np.ndarray, centre_N2: np.ndarray, steps: int
-) -> tuple[np.ndarray, ...]:
-    """Candidates moved by Gauss-Newton, the colour chosen before every step.
-
-    Returns:
-        [N] each: colour, x, y, the squared error that the object takes away, and its squared contrast.
-    """
-    size = rest.shape[-1]
-    step_NQ3 = (_PALETTE[None] - tone_B[:, None, None])[row_N]
-    energy_NQ = np.square(step_NQ3).sum(axis=2)
-    seen = rest.reshape(len(rest), 3, -1)[row_N]  # [N, 3, S * S]
-    every = np.arange(len(look_N))
-    lowest = (_RADII[look_N] - _SLACK)[:, None]
-
-    def covered(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return cover(look_N, x, y, size).reshape(len(look_N), -1)
-
-    def coloured(now: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        corr_N3 = np.matmul(seen, now[:, :, None])[:, :, 0]
-        gain_NQ = 2 * np.einsum("nqc,nc->nq", step_NQ3, corr_N3) - energy_NQ * np.square(now).sum(axis=1)[:, None]
-        colour_N = gain_NQ.argmax(axis=1)
-        return colour_N, gain_NQ[every, colour_N]
-
-    move = np.float32(0.2 / size)
-    for _ in range(steps):
-        x, y = centre_N2.T
-        now = covered(x, y)
-        colour, _ = coloured(now)
-        energy = energy_NQ[every, colour][:, None]
-        error = np.matmul(step_NQ3[every, colour][:, None], seen)[:, 0] - energy * now
-        across, down = (covered(x + move, y) - now) / move, (covered(x, y + move) - now) / move
-        slope = np.stack([(across * error).sum(axis=1), (down * error).sum(axis=1)], axis=1)
-        both = (across * down).sum(axis=1)
-        curve = np.stack([np.square(across).sum(axis=1), both, both, np.square(down).sum(axis=1)], axis=1)
-        curve = (energy * curve).reshape(-1, 2, 2) + 1e-6 * np.eye(2, dtype=np.float32)
-        by = np.linalg.solve(curve, slope[:, :, None])[:, :, 0]
-        centre_N2 = np.clip(centre_N2 + np.clip(by, -1 / size, 1 / size), lowest, 1 - lowest).astype(np.float32)
-    now = covered(*centre_N2.T)
-    colour, gain = coloured(now)
-    energy = energy_NQ[every, colour] * np.square(now).sum(axis=1)
-    return colour, centre_N2[:, 0], centre_N2[:, 1], gain, energy
 
 
 def _picture(tone_B: np.ndarray, found: Sequence[_Found], size: int) -> np.ndarray:
@@ -257,7 +145,7 @@ def _picture(tone_B: np.ndarray, found: Sequence[_Found], size: int) -> np.ndarr
     picture = np.broadcast_to(tone_B[:, None, None, None], (len(tone_B), 3, size, size)).astype(np.float32)
     for item in found:
         covered = cover(item.look, item.x, item.y, size)[:, None]
-        picture += covered * (_PALETTE[item.colour][:, :, None, None] - picture)
+        picture += covered * (PALETTE[item.colour][:, :, None, None] - picture)
     return picture
 
 
@@ -284,8 +172,11 @@ class _Scenes:
         error = np.square(image - black - bare * tone_B[:, None, None, None]).mean(axis=1)
         side = max(1, round(2 * min(SIZES.values()) * size))
         worst = F.avg_pool2d(torch.from_numpy(error)[:, None], side, stride=1).flatten(1).amax(dim=1)
-        arrays = (np.stack([getattr(item, name) for item in found], axis=1) for name in ("look", "colour", "x", "y"))
-        return cls(*arrays, tone_B, worst.sqrt().numpy(), np.min([item.explained for item in found], axis=0))
+        look, colour, x, y = (
+            np.stack([getattr(item, name) for item in found], axis=1) for name in ("look", "colour", "x", "y")
+        )
+        explained = np.min([item.explained for item in found], axis=0)
+        return cls(look, colour, x, y, tone_B, worst.sqrt().numpy(), explained)
 
     def take(self, rows: np.ndarray, other: "_Scenes") -> None:
         """Replace those of the rows (bool) that are better in `other`: all objects there, or a smaller residual."""
@@ -303,7 +194,7 @@ class _Scenes:
     def _scene(self, row: int) -> Scene:
         names = list(COLOURS)
         items = [
-            Item(names[colour], *LOOKS[look], float(x), float(y))
+            Item(names[colour], shape=LOOKS[look][0], size=LOOKS[look][1], x=float(x), y=float(y))
             for look, colour, x, y in zip(self.look[row], self.colour[row], self.x[row], self.y[row], strict=True)
         ]
         return Scene(tuple(sorted(items, key=lambda item: (item.x, item.y))), round(255 * float(self.tone[row])))
