@@ -3,8 +3,10 @@ import torch
 
 from mmfound import distributed
 from mmfound.callbacks.evaluations import share_buffers
-from mmfound.evaluation import FewShot, Neighbours, Probe, Retrieval, RidgeRegression, ZeroShot
+from mmfound.evaluation import AttributeScore, FewShot, Neighbours, Probe, Retrieval, RidgeRegression, ZeroShot
 from mmfound.evaluation.classifiers import LogisticRegression
+from tests.evaluation.drawing import Draws, shapes
+from tests.evaluation.drawing import data as drawing_data
 from tests.evaluation.fakes import ColourModel, Colours, FakeData
 from tests.ranks import run_on_ranks
 
@@ -22,6 +24,11 @@ def metrics_passes_and_statistics() -> tuple[dict[str, float], tuple[int, int], 
         found |= FewShot(source, train, classifier=Neighbours(1), shots=[1, 3]).evaluate(model, data)
         counts = {table.name: table.rows for table in probe.tables}["ridge_confusion"]
         found |= {f"confusion {row[0]} {n}": float(n) for row in counts for n in row[1:]}
+    score = AttributeScore(shapes(), samples=9, shuffled=4)
+    drawn = Draws()
+    found |= {f"drawn {name}": value for name, value in score.evaluate(drawn, drawing_data(shapes())).items()}
+    found |= {f"residual {row[1]}": float(row[-2]) for row in score.tables[1].rows}
+    assert len(set(drawn.seen)) == 9 // distributed.world_size() + (distributed.rank() < 9 % distributed.world_size())
     norm = torch.nn.BatchNorm1d(2)
     norm.get_buffer("running_mean").fill_(3.0 + distributed.rank())
     share_buffers(norm)

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from sklearn.metrics import confusion_matrix as sklearn_confusion
 from sklearn.neighbors import KNeighborsClassifier
 
-from mmfound.metrics import confusion_matrix, log_sweep, neighbour_votes, neighbours
+from mmfound.metrics import confusion_matrix, log_sweep, nearest_samples, neighbour_votes, neighbours
 
 FEATURE = torch.randn(200, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 QUERY = torch.randn(50, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
@@ -51,3 +51,13 @@ def test_sweep_finds_the_peak_among_97_values_in_about_15(peak: float):
 
 def test_sweep_takes_the_smallest_of_equals():
     assert log_sweep(lambda value: 1.0)[0] == pytest.approx(1e-6)
+
+
+def test_nearest_are_found_in_parts_and_a_copy_is_at_no_distance(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(neighbours, "_SIMILARITIES_AT_ONCE", 600)
+    query = torch.cat([QUERY[:10].float(), FEATURE[5:6].float()])
+    distance, row = nearest_samples(query, FEATURE.float())
+    every = torch.cdist(query.double(), FEATURE)
+    torch.testing.assert_close(distance.double(), every.amin(dim=1), atol=1e-6, rtol=1e-6)
+    assert row.tolist() == every.argmin(dim=1).tolist()
+    assert distance[-1] == 0

@@ -1,14 +1,17 @@
 """Runs the recipe's evaluators in fit, validate and test."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
@@ -105,6 +108,8 @@ class Evaluations(Callback):
                 prefix = f"{split}/{evaluator.name}_" if evaluator.name else f"{split}/"
                 found = evaluator.evaluate(pl_module, _data(trainer))
                 metrics |= {prefix + name: float(value) for name, value in found.items()}
+                if trainer.is_global_zero:
+                    _show(trainer, prefix, evaluator.sheets)
         self._evaluated_step = trainer.global_step
         return metrics
 
@@ -141,6 +146,18 @@ def share_buffers(module: torch.nn.Module) -> None:
     for buffer in module.buffers() if distributed.world_size() > 1 else ():
         if buffer.is_floating_point() and not isinstance(buffer, DTensor):
             dist.broadcast(buffer, 0)
+
+
+def _show(trainer: Trainer, prefix: str, sheets: Mapping[str, Image.Image]) -> None:
+    """Sheets to `samples/` of the run folder and to TensorBoard."""
+    for name, sheet in sheets.items():
+        folder = Path(trainer.default_root_dir) / "samples"
+        folder.mkdir(parents=True, exist_ok=True)
+        sheet.save(folder / f"{(prefix + name).replace('/', '_')}_step_{trainer.global_step}.png")
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                shown = np.asarray(sheet)
+                logger.experiment.add_image(f"samples/{prefix}{name}", shown, trainer.global_step, dataformats="HWC")
 
 
 class _OneEmptyBatch:

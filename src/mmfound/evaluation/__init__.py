@@ -1,6 +1,8 @@
 """Evaluators that a recipe names: a source, a metric, and the ability they need."""
 
 from mmfound.evaluation.accuracy import Accuracy
+from mmfound.evaluation.attribute_score import AttributeScore
+from mmfound.evaluation.attributes import Judge
 from mmfound.evaluation.class_maps import ClassMap, NamedClasses, Numbered, ObjectNetClasses, SameNames
 from mmfound.evaluation.classifiers import Classifier, LogisticRegression, Neighbours, RidgeRegression
 from mmfound.evaluation.common_corruptions import CommonCorruptions
@@ -11,17 +13,20 @@ from mmfound.evaluation.linear_probe import Probe
 from mmfound.evaluation.noised import NoisedZeroShot
 from mmfound.evaluation.retrieval import Retrieval
 from mmfound.evaluation.robustness import Robustness
+from mmfound.evaluation.sample_distances import SampleDistances
 from mmfound.evaluation.shifts import Shift
 from mmfound.evaluation.zero_shot import ZeroShot
 
 __all__ = [
     "Accuracy",
+    "AttributeScore",
     "ClassMap",
     "Classifier",
     "CommonCorruptions",
     "EffectiveRobustness",
     "Evaluator",
     "FewShot",
+    "Judge",
     "LogisticRegression",
     "NamedClasses",
     "Neighbours",
@@ -34,6 +39,7 @@ __all__ = [
     "RidgeRegression",
     "Robustness",
     "SameNames",
+    "SampleDistances",
     "Shift",
     "ZeroShot",
 ]

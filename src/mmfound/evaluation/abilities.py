@@ -6,6 +6,8 @@ from torch import nn
 
 from mmfound.errors import ConfigError
 
+EXAMPLES = {"classify": "Classification", "sample_images": "Diffusion"}
+
 
 def require_abilities(user: str, model: nn.Module, *methods: str) -> None:
     """Refuse a model that lacks one of the methods of an ability.
@@ -20,7 +22,7 @@ def require_abilities(user: str, model: nn.Module, *methods: str) -> None:
     """
     missing = [method for method in methods if not callable(getattr(model, method, None))]
     if missing:
-        example = "Classification" if "classify" in methods else "Contrastive"
+        example = next((EXAMPLES[method] for method in methods if method in EXAMPLES), "Contrastive")
         raise ConfigError(
             f"{user} needs a model with {' and '.join(methods)}, but {type(model).__name__} has no "
             f"{' and no '.join(missing)}. Take it out of the recipe, or use a model that has it, such as "

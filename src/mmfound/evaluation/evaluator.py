@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import Any
 
+from PIL import Image
 from torch import nn
 
 from mmfound.data.source import Source
@@ -23,6 +24,7 @@ class Evaluator(ABC):
         self.source = source
         self.name = name
         self.tables: list[Table] = []  # of the last `evaluate`, equal on all ranks
+        self.sheets: dict[str, Image.Image] = {}  # pictures of the last `evaluate` by name, on the first rank
 
     def sources(self) -> dict[str, Source]:
         """What it reads, by the names of its arguments."""

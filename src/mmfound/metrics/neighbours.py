@@ -1,4 +1,4 @@
-"""Votes of the nearest neighbours.
+"""Nearest neighbours and their votes.
 
 Shape letters: Q queries, N samples with labels, D features, C classes, K neighbours.
 """
@@ -38,3 +38,16 @@ def neighbour_votes(
             parts.append(votes.scatter_add_(1, label_N[nearest], weight))
     votes_QC = torch.cat(parts)
     return votes_QC / votes_QC.sum(dim=1, keepdim=True)
+
+
+def nearest_samples(query_QD: Tensor, feature_ND: Tensor) -> tuple[Tensor, Tensor]:
+    """The sample of smallest Euclidean distance for every query, without the Q x N matrix in memory.
+
+    Returns:
+        [Q] distances in the dtype of the features, and [Q] int64 rows of `feature_ND`.
+    """
+    rows = max(1, _SIMILARITIES_AT_ONCE // len(feature_ND))
+    square_N = feature_ND.square().sum(dim=1)
+    with torch.autocast(query_QD.device.type, enabled=False):
+        row_Q = torch.cat([(square_N - 2 * query @ feature_ND.T).argmin(dim=1) for query in query_QD.split(rows)])
+    return (query_QD - feature_ND[row_Q]).norm(dim=1), row_Q  # by difference: the expanded square loses small ones

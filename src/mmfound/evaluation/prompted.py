@@ -1,0 +1,55 @@
+"""Samples with the prompt that a model is given for each."""
+
+from collections.abc import Iterable
+
+import torch
+
+from mmfound.batch import RawSample
+from mmfound.data.source import Source
+from mmfound.errors import DataError
+from mmfound.evaluation.selection import Spread
+
+OWN = "prompt"  # field of a sample's `meta`: its own prompt
+
+
+class Prompted(Source):
+    """At most `count` samples spread over a source, with one caption each: in turn their first, second and so on.
+
+    So all kinds of captions of a source are asked for. `meta["prompt"]` holds the sample's own one.
+
+    Args:
+        source: samples with captions.
+        count: how many, at least 1.
+        shuffle_seed: of a permutation without fixed points, after which every sample has another's caption.
+    """
+
+    def __init__(self, source: Source, count: int, *, shuffle_seed: int | None = None) -> None:
+        self._source, self.classes = Spread(source, count), source.classes
+        self._from = list(range(len(self._source)))
+        if shuffle_seed is not None:
+            order = torch.randperm(len(self._from), generator=torch.Generator().manual_seed(shuffle_seed)).tolist()
+            for row, following in zip(order, order[1:] + order[:1], strict=True):
+                self._from[row] = following
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> RawSample:
+        sample = self._source[index]
+        own, shown = self._prompt(sample, index), self._from[index]
+        caption = own if shown == index else self._prompt(self._source[shown], shown)
+        return {**sample, "captions": [caption], "meta": {**sample.get("meta", {}), OWN: own}}
+
+    def captions(self) -> Iterable[str]:
+        """The prompts, in order."""
+        return (caption for index in range(len(self)) for caption in self[index].get("captions", []))
+
+    def fingerprint(self) -> str:
+        """The source's, and which samples have which prompts."""
+        return f"Prompted:{self._from[:2]}:{self._source.fingerprint()}"
+
+    def _prompt(self, sample: RawSample, index: int) -> str:
+        captions = sample.get("captions")
+        if not captions:
+            raise DataError(f"{self._source.fingerprint()} has no caption at {index} to ask for; use one that has.")
+        return captions[index % len(captions)]
