@@ -2,12 +2,14 @@
 
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import Transformer2DModel, UNet2DConditionModel
 from torch import Tensor
 
 from mmfound.diffusion.conditioning import Condition
 from mmfound.interop.diffusers import from_diffusers
 from mmfound.models import UNet
+from mmfound.nn.unet_attention import SpatialTransformer
+from mmfound.nn.unet_blocks import Context
 from mmfound.weights import load
 from tests.parity import unets
 
@@ -45,3 +47,14 @@ def test_outputs_and_gradients_are_those_of_diffusers(style: str):
     ours = unets.our_adm() if style == "adm" else unets.our_ldm()
     assert load(ours, from_diffusers(theirs.state_dict())) is None
     compare(theirs, ours, class_labels=style == "adm")
+
+
+def test_spatial_transformer_is_that_of_diffusers_on_faint_input_too():
+    theirs = Transformer2DModel(2, 8, 16, num_layers=2, cross_attention_dim=12, norm_num_groups=8)
+    unets.drawn(theirs)
+    ours = SpatialTransformer(16, heads=2, groups=8, token_width=12, depth=2)
+    state = from_diffusers({f"mid_block.attentions.0.{name}": value for name, value in theirs.state_dict().items()})
+    assert load(ours, {name.removeprefix("middle.1."): value for name, value in state.items()}) is None
+    x, tokens = 1e-3 * torch.randn(2, 16, 4, 4), torch.randn(2, 5, 12)  # so faint that eps counts
+    expected = theirs(x, tokens, return_dict=False)[0]
+    assert (ours(x, Context(tokens[:, 0], tokens)) - expected).abs().max() < 1e-5 * expected.abs().max()
