@@ -3,12 +3,14 @@
 from mmfound.diffusion.clamping import clamped
 from mmfound.diffusion.discrete import Betas, CosineBetas, DiscreteSchedule, LinearBetas, ScaledLinearBetas
 from mmfound.diffusion.drawing import draw
+from mmfound.diffusion.edm import EdmSchedule
 from mmfound.diffusion.guidance import ClassifierFree, Guidance, clip_guided
 from mmfound.diffusion.levels import CLEAN, Level, add_noise, spread
 from mmfound.diffusion.loss_weights import EdmWeight, LossWeight, MinSnr, SoftMinSnr, Uniform
 from mmfound.diffusion.noise import SampleNoise
 from mmfound.diffusion.objective import check, denoising_losses, stratified, variational_losses
 from mmfound.diffusion.predictions import X0, Edm, Epsilon, Prediction, V
+from mmfound.diffusion.rescheduled import Shifted, ZeroTerminal
 from mmfound.diffusion.samplers import Ddim, Ddpm, DpmSolver2M, Euler, Heun, Sampler, invert
 from mmfound.diffusion.sampling import Sampling
 from mmfound.diffusion.schedules import CosineSchedule, EdmSchedule, LinearSchedule, ScaledLinear, Schedule, Shifted
@@ -16,7 +18,6 @@ from mmfound.diffusion.spaces import PixelSpace, Space
 from mmfound.diffusion.stage import Stage
 from mmfound.diffusion.thresholds import Dynamic, Static, Threshold
 from mmfound.diffusion.variances import FixedLarge, FixedSmall, LearnedRange, Variance, posterior_mean
-from mmfound.diffusion.zero_terminal import ZeroTerminal
 
 __all__ = [
     "Betas",

@@ -1,7 +1,7 @@
 """Noise schedules: log-SNR as a function of time, and which times are trained on and sampled at.
 
-Times of the continuous schedules run over (0, 1]. (i + 1) / 1000 stands for the time i of the published tables of 1000
-steps (`DiscreteSchedule`), and networks are told i: one trained on the cosine table can be sampled at any time between.
+Times of the continuous ones run over (0, 1]. (i + 1) / 1000 stands for the time i of the published tables of 1000 steps
+(`DiscreteSchedule`), and networks are told i: one trained on the cosine table can be sampled at any time between.
 """
 
 import math
@@ -160,106 +160,6 @@ class ScaledLinear(_Continuous):
         return -torch.log(torch.expm1(time * (self.start + time * slope * (root + time * slope / 3))))
 
 
-class EdmSchedule(Schedule):
-    """The noise of Karras et al. 2022, arXiv:2206.00364, table 1: log-normal in training, rho spacing in sampling.
-
-    With s = sigma / alpha, the paper's sigma, time is ln s. The paper's network is told ln(s) / 4; sinusoids made for
-    0 to 999 get 1000 times that.
-
-    Args:
-        p_mean: mean of ln s in training.
-        p_std: standard deviation of ln s in training.
-        sigma_min: least s to sample at.
-        sigma_max: largest s to sample at.
-        rho: how much more the times of sampling crowd at the clean end.
-    """
-
-    def __init__(
-        self,
-        p_mean: float = -1.2,
-        p_std: float = 1.2,
-        sigma_min: float = 0.002,
-        sigma_max: float = 80.0,
-        rho: float = 7.0,
-    ) -> None:
-        if not 0 < sigma_min < sigma_max or rho <= 0 or p_std <= 0:
-            raise ConfigError(
-                f"EdmSchedule: sigma_min {sigma_min}, sigma_max {sigma_max}, rho {rho}, p_std {p_std}; all must be "
-                "above 0, and sigma_min below sigma_max."
-            )
-        self.p_mean, self.p_std = p_mean, p_std
-        self.sigma_min, self.sigma_max, self.rho = sigma_min, sigma_max, rho
-
-    def log_snr(self, time: Tensor) -> Tensor:
-        return -2 * time.double()
-
-    def draw(self, u: Tensor) -> Tensor:
-        tail = 1e-9  # six standard deviations
-        return self.p_mean + self.p_std * torch.special.ndtri(u.double().clamp(tail, 1 - tail))
-
-    def times(self, steps: int) -> Tensor:
-        check_steps(self, steps, math.inf)
-        ramp = torch.arange(steps, dtype=torch.float64, device="cpu") / max(steps - 1, 1)
-        high, low = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
-        return self.rho * torch.log(high + ramp * (low - high))
-
-    def network_time(self, time: Tensor) -> Tensor:
-        return (250 * time).float()
-
-    @property
-    def ends(self) -> tuple[float, float]:
-        return math.log(self.sigma_min), math.log(self.sigma_max)
-
-
-class Rescheduled(Schedule):
-    """Another schedule with its noise levels changed; its times, and what the network is told, stay."""
-
-    def __init__(self, schedule: Schedule) -> None:
-        self.schedule = schedule
-
-    def draw(self, u: Tensor) -> Tensor:
-        return self.schedule.draw(u)
-
-    def times(self, steps: int) -> Tensor:
-        return self.schedule.times(steps)
-
-    def network_time(self, time: Tensor) -> Tensor:
-        return self.schedule.network_time(time)
-
-    @property
-    def ends(self) -> tuple[float, float]:
-        return self.schedule.ends
-
-    @property
-    def train_steps(self) -> int:
-        return self.schedule.train_steps
-
-
-class Shifted(Rescheduled):
-    """Another schedule with its log-SNR moved by 2 log(shift): sigma / alpha is 1 / shift times as large.
-
-    Source: Hoogeboom et al. 2023, arXiv:2301.11093: the same picture in more pixels keeps more of its
-    signal, which shift = 64 / pixels undoes for a schedule made for 64.
-
-    Args:
-        schedule: what is shifted.
-        shift: below 1 for more noise.
-    """
-
-    def __init__(self, schedule: Schedule, shift: float) -> None:
-        super().__init__(schedule)
-        if shift <= 0:
-            raise ConfigError(f"Shifted: shift is {shift}; it is above 0, and below 1 for more noise.")
-        self.shift = shift
-
-    def log_snr(self, time: Tensor) -> Tensor:
-        return self.schedule.log_snr(time) + 2 * math.log(self.shift)
-
-
-def _angle(offset: float, time: float) -> float:
-    return (time + offset) / (1 + offset) * (math.pi / 2)
-
-
 def check_steps(schedule: Schedule, steps: int, most: float) -> None:
     """Refuse to sample in less than one step, or in more than `most`."""
     if not 1 <= steps <= most:
@@ -272,3 +172,7 @@ def check_betas(owner: object, start: float, end: float, most: float) -> None:
     if not 0 < start <= end < most:
         below = "" if math.isinf(most) else f" < {most:g}"
         raise ConfigError(f"{type(owner).__name__}: beta from {start} to {end}; it must be 0 < start <= end{below}.")
+
+
+def _angle(offset: float, time: float) -> float:
+    return (time + offset) / (1 + offset) * (math.pi / 2)
