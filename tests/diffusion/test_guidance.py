@@ -64,9 +64,9 @@ LEVEL = level_of(0.7)
 
 def test_scale_1_is_the_condition_and_scale_0_the_null_and_neither_asks_for_the_other(x_t):
     told, null = condition(), condition(length=1, masked=False)
-    for scale, one in ((1.0, told), (0.0, null)):
+    for scale, one, interval in ((1.0, told, None), (1.0, told, (-9.0, 9.0)), (0.0, null, None)):
         network = Attends()
-        ours = ClassifierFree(scale)(network.denoiser_of, told, null)(x_t, LEVEL)
+        ours = ClassifierFree(scale, interval=interval)(network.denoiser_of, told, null)(x_t, LEVEL)
         assert len(network.seen) == 1
         expected = network.denoiser_of(one)(x_t, LEVEL)
         assert torch.equal(ours.x0, expected.x0)

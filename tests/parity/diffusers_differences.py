@@ -8,9 +8,10 @@ from torch import Tensor
 
 from mmfound.diffusion import CLEAN, Ddim, DiscreteSchedule, Dynamic, Euler, Heun, Static
 from mmfound.diffusion.estimates import Estimate
-from tests.diffusion.denoisers import silent
+from tests.diffusion.denoisers import Given, silent
 from tests.parity.test_diffusers_samplers import (
     NAMES,
+    TRAILING,
     ancestral,
     denoiser,
     epsilon,
@@ -44,6 +45,18 @@ def ddim(betas: str, steps: int, **settings) -> Tensor:
     return x
 
 
+def noisy_ddim(betas: str, eta: float, seed: int) -> float:
+    generator = torch.Generator().manual_seed(seed)
+    x, draws = first().double(), list(torch.randn(25, *first().shape, generator=generator).double())
+    scheduler = theirs(DDIMScheduler, betas, clip_sample=True, timestep_spacing="trailing")
+    scheduler.set_timesteps(25)
+    ours = Ddim(eta)(Static()(denoiser()), x, levels_at(betas, TRAILING), Given(draws))
+    for time, noise in zip(TRAILING, draws, strict=True):
+        given = {"eta": eta, "variance_noise": noise, "use_clipped_model_output": True}
+        x = scheduler.step(epsilon(x, time), time, x, **given).prev_sample
+    return apart(ours, x)
+
+
 def our_ddim(betas: str, steps: int, spacing: str) -> Tensor:
     levels = DiscreteSchedule(NAMES[betas], spacing).levels(steps)
     return Ddim()(Static()(denoiser()), first(), levels, silent())
@@ -58,6 +71,8 @@ def main() -> None:
     for betas in NAMES:
         for times in (range(1, 10), range(10, 100), range(100, 1000)):
             print(f"DDPM step, stock table, {betas}, {times}: {ancestral_rounding(betas, times):.1e}")
+        found = [noisy_ddim(betas, 1.0, seed) for seed in range(12)]
+        print(f"DDIM, 25 steps, eta 1, {betas}: {min(found):.1e} to {max(found):.1e}")
         clipped = ddim(betas, 50, timestep_spacing="trailing", use_clipped_model_output=False)
         print(f"DDIM without the flag, {betas}: {apart(clipped, our_ddim(betas, 50, 'trailing')):.2g}")
         for steps in (50, 30):

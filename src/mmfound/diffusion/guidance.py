@@ -66,13 +66,15 @@ class ClassifierFree(Guidance):
 
     def __call__(self, denoiser_of: Callable[[Condition], Denoiser], condition: Condition, null: Condition) -> Denoiser:
         """Strengthen a condition against its null."""
-        if self.scale in (0, 1) and self.interval is None:
-            return denoiser_of(condition if self.scale else null)
         alone = denoiser_of(condition)
+        if not self.needs_null:
+            return alone
+        if self.scale == 0 and self.interval is None:
+            return denoiser_of(null)
         both = self._one_pass(denoiser_of, condition, null) if self.passes == 1 else _pair(alone, denoiser_of(null))
 
         def guided(x_t: Tensor, level: Level) -> Estimate:
-            if self.scale == 1 or not _within(self.interval, level):
+            if not _within(self.interval, level):
                 return alone(x_t, level)
             with_it, without = both(x_t, level)
             return replace(with_it, x0=self._combined(with_it.x0, without.x0))

@@ -46,10 +46,10 @@ class Ddpm(Sampler):
             estimate = denoise(x, level)
             if to.is_clean:
                 return estimate.x0
-            variance = self.variance or (FixedSmall() if estimate.variance_fraction is None else LearnedRange())
-            log_variance = variance.log_variance(level, to, estimate.variance_fraction)
-            mean = posterior_mean(estimate.x0, x, level, to)
-            x = mean + (log_variance / 2).exp().to(x) * noise.draw(x)
+            fraction = None if estimate.variance_fraction is None else estimate.variance_fraction.to(x.dtype)
+            variance = self.variance or (FixedSmall() if fraction is None else LearnedRange())
+            deviation = (variance.log_variance(level, to, fraction) / 2).exp().to(x)
+            x = posterior_mean(estimate.x0, x, level, to) + deviation * noise.draw(x)
         return x
 
 
