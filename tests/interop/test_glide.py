@@ -15,7 +15,7 @@ from mmfound.models import GlideText
 from mmfound.weights import load
 from tests.parity import unets
 
-WIDTH, HEADS, CONTEXT, VOCABULARY, EMBED_DIM = 32, 2, 9, 40, 256
+WIDTH, HEADS, CONTEXT, VOCABULARY, EMBED_DIM, HEAD_DIM = 32, 2, 9, 40, 128, 16
 
 
 def torch_layers(width: int = WIDTH, heads: int = HEADS, depth: int = 2) -> list[nn.TransformerEncoderLayer]:
@@ -68,9 +68,9 @@ def theirs() -> unets.UNet2DConditionModel:
 
 def test_a_released_network_computes_what_diffusers_does(theirs: unets.UNet2DConditionModel, tmp_path: Path):
     torch.save(unets.as_released(theirs) | released_text(torch_layers()), tmp_path / "base.pt")
-    glide = load_glide(tmp_path / "base.pt", head_dim=32, text_heads=HEADS)
+    glide = load_glide(tmp_path / "base.pt", head_dim=HEAD_DIM, text_heads=HEADS)
     x, time = torch.randn(2, 3, 16, 16), torch.tensor([3.0, 871.0])
-    tokens, vector = torch.randn(2, 9, 32), torch.randn(2, 256)
+    tokens, vector = torch.randn(2, 9, 32), torch.randn(2, EMBED_DIM)
     expected = theirs(x, time, tokens, class_labels=vector, return_dict=False)[0]
     found = glide.network.eval()(x, time, Condition(tokens, vector=vector))
     assert expected.std() > 0.01
@@ -82,7 +82,7 @@ def test_a_released_text_computes_what_torch_s_layers_do(theirs: unets.UNet2DCon
     layers = torch_layers()
     state = released_text(layers)
     torch.save(unets.as_released(theirs) | state, tmp_path / "base.pt")
-    text = load_glide(tmp_path / "base.pt", head_dim=32, text_heads=HEADS).text
+    text = load_glide(tmp_path / "base.pt", head_dim=HEAD_DIM, text_heads=HEADS).text
     tokens, mask = torch.randint(VOCABULARY, (2, 5)), torch.arange(5) < torch.tensor([[5], [2]])
     x = state["padding_embedding"].repeat(2, 1, 1)
     for row, length in enumerate([5, 2]):
@@ -97,28 +97,38 @@ def test_a_released_text_computes_what_torch_s_layers_do(theirs: unets.UNet2DCon
 
 
 @pytest.mark.parametrize(
-    ("upsampler", "in_channels", "parameters", "concat"),
+    ("upsampler", "parameters", "sizes", "concat"),
     [
-        (False, 3, 385_030_726, []),
-        (True, 6, 398_361_286, ["low_res"]),
-        (False, 7, 385_030_726 + 6912, ["inpaint"]),
-        (True, 10, 398_361_286 + 6912, ["inpaint", "low_res"]),
+        (
+            False,
+            385_030_726,
+            {"multipliers": [1, 2, 3, 4], "blocks": 3, "attention_at": [2, 4, 8], "in_channels": 3},
+            {3: [], 7: ["inpaint"]},
+        ),
+        (
+            True,
+            398_361_286,
+            {"multipliers": [1, 1, 2, 2, 4, 4], "blocks": 2, "attention_at": [8, 16, 32], "in_channels": 6},
+            {6: ["low_res"], 10: ["inpaint", "low_res"]},
+        ),
     ],
+    ids=["base", "upsampler"],
 )
-def test_released_sizes_are_read_off_the_shapes(upsampler: bool, in_channels: int, parameters: int, concat: list[str]):
+def test_released_sizes_are_read_off_the_shapes(upsampler: bool, parameters: int, sizes: dict, concat: dict):
     with torch.device("meta"):
-        unet = unets.as_released(unets.released_size(upsampler, in_channels=in_channels), head_dim=64)
-        text = released_text(torch_layers(512, 8, depth=16), vocab_size=50257, context=128, embed_dim=768)
-        described = describe_glide(unet | text, "base.pt")
-        network, transformer = (build(described[part], "base.pt") for part in ("network", "text"))
-    assert sum(value.numel() for module in (network, transformer) for value in module.parameters()) == parameters
-    of_text = sum(value.numel() for value in transformer.parameters())
-    assert of_text - transformer.vector_proj.weight.numel() - transformer.vector_proj.bias.numel() == 76_301_824
-    sizes = described["network"]["init_args"]
-    assert sizes["multipliers"] == ([1, 1, 2, 2, 4, 4] if upsampler else [1, 2, 3, 4])
-    assert sizes["attention_at"] == ([8, 16, 32] if upsampler else [2, 4, 8])
-    assert (sizes["blocks"], sizes["in_channels"], sizes["out_channels"]) == (2 if upsampler else 3, in_channels, 6)
-    assert described["concat"] == concat
+        state = unets.as_released(unets.released_size(upsampler, in_channels=sizes["in_channels"]), head_dim=64)
+        state |= released_text(torch_layers(512, 8, depth=16), vocab_size=50257, context=128, embed_dim=768)
+        described = describe_glide(state, "base.pt")
+        network, text = (build(described[part], "base.pt") for part in ("network", "text"))
+    assert sum(value.numel() for module in (network, text) for value in module.parameters()) == parameters
+    projection = sum(value.numel() for value in text.vector_proj.parameters())
+    assert sum(value.numel() for value in text.parameters()) - projection == 76_301_824
+    assert described["network"]["init_args"].items() >= {**sizes, "width": 192, "out_channels": 6}.items()
+    for in_channels, expected in concat.items():
+        state["input_blocks.0.0.weight"] = torch.empty(192, in_channels, 3, 3, device="meta")
+        again = describe_glide(state, "base.pt")
+        assert again["concat"] == expected
+        assert again["network"]["init_args"]["in_channels"] == in_channels
 
 
 @pytest.mark.parametrize(
@@ -126,8 +136,8 @@ def test_released_sizes_are_read_off_the_shapes(upsampler: bool, in_channels: in
     [
         ({"padding_embedding": None}, {}, "padding_embedding is missing"),
         ({"input_blocks.0.0.weight": None}, {}, "input_blocks.0.0.weight is missing; found token_embedding"),
-        ({"input_blocks.0.0.weight": (64, 5, 3, 3)}, {}, r"takes 5 channels; GLIDE's take 3 \(base\)"),
-        ({}, {"head_dim": 24}, "128 channels, which head_dim 24"),
+        ({"input_blocks.0.0.weight": (32, 5, 3, 3)}, {}, r"takes 5 channels; GLIDE's take 3 \(base\)"),
+        ({}, {"head_dim": 24}, "64 channels, which head_dim 24"),
         ({}, {"text_heads": 5}, "32 wide, and text_heads 5"),
     ],
 )
@@ -139,14 +149,14 @@ def test_what_is_not_glide_is_refused(change: dict, options: dict, message: str)
         if shape is not None:
             state[name] = torch.empty(shape, device="meta")
     with pytest.raises(ConfigError, match=message):
-        describe_glide(state, "base.pt", **{"head_dim": 32, "text_heads": 2, **options})
+        describe_glide(state, "base.pt", **{"head_dim": HEAD_DIM, "text_heads": HEADS, **options})
 
 
 def test_a_file_that_lacks_weights_is_told(theirs: unets.UNet2DConditionModel, tmp_path: Path):
     state = unets.as_released(theirs) | released_text(torch_layers())
     torch.save({name: value for name, value in state.items() if "middle_block.2" not in name}, tmp_path / "base.pt")
     with pytest.raises(DataError, match=r"lacks middle.2.conv_1.bias \(10 missing"):
-        load_glide(tmp_path / "base.pt", head_dim=32, text_heads=HEADS)
+        load_glide(tmp_path / "base.pt", head_dim=HEAD_DIM, text_heads=HEADS)
 
 
 class Holder(nn.Module):
@@ -163,7 +173,7 @@ def test_a_recipe_s_parts_begin_with_released_weights(theirs: unets.UNet2DCondit
     assert foreign.is_known(tmp_path / "base.pt")
     holder = Holder()
     assert load(holder, foreign.weights_for(holder, tmp_path / "base.pt")) is None
-    glide = load_glide(tmp_path / "base.pt", head_dim=32, text_heads=HEADS)
+    glide = load_glide(tmp_path / "base.pt", head_dim=HEAD_DIM, text_heads=HEADS)
     for mine, loaded in ((holder.network, glide.network), (holder.parts[1], glide.text)):
         for name, value in loaded.state_dict().items():
             assert torch.equal(mine.state_dict()[name], value), name

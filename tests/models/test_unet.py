@@ -76,6 +76,19 @@ def test_masked_tokens_do_not_count_and_none_at_all_is_finite(style: dict[str, A
     torch.testing.assert_close(nothing, unet(x, time, Condition(changed, torch.zeros_like(c.mask))))
 
 
+def test_no_token_at_all_is_finite_where_kernels_divide_by_zero(monkeypatch: pytest.MonkeyPatch):
+    def plain(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+        weights = query @ key.transpose(2, 3) * query.shape[3] ** -0.5
+        return (weights if mask is None else weights.masked_fill(~mask, float("-inf"))).softmax(dim=3) @ value
+
+    unet = trained(LDM).double()
+    x, time, c = inputs(torch.float64)
+    nothing = Condition(c.tokens, torch.zeros_like(c.mask))
+    expected = unet(x, time, nothing)
+    monkeypatch.setattr(F, "scaled_dot_product_attention", plain)
+    torch.testing.assert_close(unet(x, time, nothing), expected)
+
+
 def test_one_time_is_that_time_for_each_sample():
     unet = trained()
     x, _, condition = inputs()
@@ -148,6 +161,7 @@ def test_norms_are_computed_in_float32_under_autocast():
     assert found.dtype == torch.bfloat16
     expected = F.group_norm(x.double(), 2, norm.weight.double(), norm.bias.double())
     torch.testing.assert_close(found.double(), expected, rtol=2**-8, atol=1e-4)
+    assert norm.to("meta")(x.to("meta")).dtype == torch.bfloat16  # the way of other devices
 
 
 def test_the_last_convolution_is_computed_in_float32_under_autocast():

@@ -8,21 +8,20 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from mmfound.models import UNet
-from mmfound.models.unet_parts import Additive, ByConvolution, Joint, Spatial
+from mmfound.models.unet_parts import Additive, ByConvolution, Joint, ScaleShift, Spatial
 
-# 12.6 million weights, of which attention is at factors 2 and 4 as in GLIDE's base.
-SIZES: dict[str, Any] = {"width": 64, "multipliers": [1, 2, 3], "blocks": 2, "attention_at": [2, 4]}
+SIZES: dict[str, Any] = {"width": 32, "multipliers": [1, 2, 3], "blocks": 2, "attention_at": [2, 4]}
 _THEIRS: dict[str, Any] = {
     "in_channels": 3,
     "out_channels": 6,
-    "block_out_channels": (64, 128, 192),
+    "block_out_channels": (32, 64, 96),
     "layers_per_block": 2,
     "cross_attention_dim": 32,
     "norm_eps": 1e-5,
 }
 _GLIDE: dict[str, Any] = {
     "mid_block_type": "UNetMidBlock2DSimpleCrossAttn",
-    "attention_head_dim": 32,
+    "attention_head_dim": 16,
     "class_embed_type": "identity",
     "resnet_time_scale_shift": "scale_shift",
 }
@@ -65,9 +64,10 @@ def _levels(attends: list[bool]) -> dict[str, Any]:
     }
 
 
-def their_ldm() -> UNet2DConditionModel:
+def their_ldm(**sizes: Any) -> UNet2DConditionModel:
     return UNet2DConditionModel(
         **_THEIRS,
+        **sizes,
         down_block_types=("DownBlock2D", *["CrossAttnDownBlock2D"] * 2),
         up_block_types=(*["CrossAttnUpBlock2D"] * 2, "UpBlock2D"),
         attention_head_dim=4,  # the number of heads, in spite of its name
@@ -75,15 +75,19 @@ def their_ldm() -> UNet2DConditionModel:
 
 
 def our_adm() -> UNet:
-    return UNet(3, 6, **SIZES, attention=Joint(token_width=32, head_dim=32)).eval()
+    return UNet(3, 6, **SIZES, residual=ScaleShift(groups=8), attention=Joint(32, head_dim=16)).eval()
 
 
 def our_ldm() -> UNet:
-    style: dict[str, Any] = {"residual": Additive(), "resample": ByConvolution(), "attention": Spatial(32, heads=4)}
+    style: dict[str, Any] = {
+        "residual": Additive(groups=8),
+        "resample": ByConvolution(),
+        "attention": Spatial(32, heads=4),
+    }
     return UNet(3, 6, **SIZES, **style).eval()
 
 
-def as_released(theirs: UNet2DConditionModel, head_dim: int = 32) -> dict[str, Tensor]:
+def as_released(theirs: UNet2DConditionModel, head_dim: int = 16) -> dict[str, Tensor]:
     """The weights of a U-Net like GLIDE's in OpenAI's layout: names, and per head [q | k | v] and [k | v]."""
     state, released = theirs.state_dict(), {}
     for name, value in state.items():

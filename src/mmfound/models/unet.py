@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mmfound.errors import ConfigError
+from mmfound.models.unet_layout import Ways
 from mmfound.models.unet_parts import Attention, InBlocks, Resample, Residual, ScaleShift
 from mmfound.nn.time_embedding import sinusoids
-from mmfound.nn.unet_blocks import Context, GroupNorm, zeroed
+from mmfound.nn.unet_blocks import Context, GroupNorm, OutputConv, zeroed
 
 if TYPE_CHECKING:
     from mmfound.diffusion.conditioning.condition import Condition  # whose parts may hold models
@@ -65,7 +66,7 @@ class UNet(nn.Module):
         self.width, self.embed_dim, self.factor = width, 4 * width, 2 ** (len(multipliers) - 1)
         self.token_width = attention.token_width if attention else None
         self.recompute = recompute
-        make = _Maker(self.embed_dim, residual or ScaleShift(), resample or InBlocks(), attention, attention_at)
+        make = Ways(self.embed_dim, residual or ScaleShift(), resample or InBlocks(), attention, attention_at)
         channels = [width * multiplier for multiplier in multipliers]
         self.time = nn.Sequential(
             nn.Linear(width, self.embed_dim), nn.SiLU(), nn.Linear(self.embed_dim, self.embed_dim)
@@ -75,7 +76,7 @@ class UNet(nn.Module):
         self.middle = make.middle(channels[-1])
         self.up = make.up(channels, blocks, links)
         self.norm = GroupNorm(make.residual.groups, channels[0])
-        self.out = zeroed(nn.Conv2d(channels[0], out_channels, 3, padding=1))
+        self.out = zeroed(OutputConv(channels[0], out_channels))
 
     def forward(self, x: Tensor, time: Tensor, condition: "Condition") -> Tensor:
         """Denoise.
@@ -103,7 +104,7 @@ class UNet(nn.Module):
         h_BCHW = self._run(self.middle, h_BCHW, context)
         for layers in self.up:
             h_BCHW = self._run(layers, torch.cat([h_BCHW, links.pop()], dim=1), context)
-        return self._output(F.silu(self.norm(h_BCHW))).contiguous()
+        return self.out(F.silu(self.norm(h_BCHW))).contiguous()
 
     def _context(self, time_B: Tensor, condition: "Condition") -> Context:
         dtype = self.stem.weight.dtype
@@ -117,13 +118,6 @@ class UNet(nn.Module):
         if self.recompute and torch.is_grad_enabled():
             return checkpoint(layers, h_BCHW, context, use_reentrant=False)  # pyright: ignore[reportReturnType]
         return layers(h_BCHW, context)
-
-    def _output(self, h_BCHW: Tensor) -> Tensor:
-        """The last convolution, in float32: noise of its rounding would be noise of the picture."""
-        dtype = torch.promote_types(h_BCHW.dtype, torch.float32)
-        assert self.out.bias is not None
-        with torch.autocast(h_BCHW.device.type, enabled=False):
-            return F.conv2d(h_BCHW.to(dtype), self.out.weight.to(dtype), self.out.bias.to(dtype), padding=1)
 
     def _check_fit(self, x: Tensor, condition: "Condition") -> None:
         _, channels, height, width = x.shape
@@ -156,65 +150,6 @@ class UNet(nn.Module):
             f"the U-Net attends to tokens of width {self.token_width}, and the condition {found}; see its "
             "conditioners, or set token_width of its attention."
         )
-
-
-class Layers(nn.Sequential):
-    """Layers in a row, each told the context."""
-
-    def forward(self, x_BCHW: Tensor, context: Context) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        for layer in self:
-            x_BCHW = layer(x_BCHW, context)
-        return x_BCHW
-
-
-class _Maker:
-    """Makes the three parts of a U-Net."""
-
-    def __init__(
-        self,
-        embed_dim: int,
-        residual: Residual,
-        resample: Resample,
-        attention: Attention | None,
-        attention_at: Sequence[int],
-    ) -> None:
-        self.embed_dim, self.residual, self.resample = embed_dim, residual, resample
-        self.attention, self.attention_at = attention, attention_at
-
-    def down(self, width: int, channels: Sequence[int], blocks: int) -> tuple[nn.ModuleList, list[int]]:
-        """The way down, and the channels that each of its links carries, the stem's first."""
-        steps, links = nn.ModuleList(), [width]
-        for level, out in enumerate(channels):
-            for _ in range(blocks):
-                steps.append(Layers(self._block(links[-1], out), *self._attention(out, level)))
-                links.append(out)
-            if level + 1 < len(channels):
-                steps.append(Layers(self.resample.down(out, self.embed_dim, self.residual)))
-                links.append(out)
-        return steps, links
-
-    def middle(self, channels: int) -> nn.Module:
-        attention = [self.attention.make(channels, self.residual.groups)] if self.attention else []
-        return Layers(self._block(channels, channels), *attention, self._block(channels, channels))
-
-    def up(self, channels: Sequence[int], blocks: int, links: Sequence[int]) -> nn.ModuleList:
-        steps, links, before = nn.ModuleList(), list(links), channels[-1]
-        for level, out in reversed(list(enumerate(channels))):
-            for block in range(blocks + 1):
-                layers = [self._block(before + links.pop(), out), *self._attention(out, level)]
-                if level and block == blocks:
-                    layers.append(self.resample.up(out, self.embed_dim, self.residual))
-                steps.append(Layers(*layers))
-                before = out
-        return steps
-
-    def _block(self, in_channels: int, out_channels: int) -> nn.Module:
-        return self.residual.make(in_channels, out_channels, self.embed_dim)
-
-    def _attention(self, channels: int, level: int) -> list[nn.Module]:
-        if self.attention is None or 2**level not in self.attention_at:
-            return []
-        return [self.attention.make(channels, self.residual.groups)]
 
 
 def _laid_out(x: Tensor) -> Tensor:
