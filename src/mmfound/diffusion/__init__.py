@@ -13,7 +13,7 @@ from mmfound.diffusion.predictions import X0, Edm, Epsilon, Prediction, V
 from mmfound.diffusion.rescheduled import Shifted, ZeroTerminal
 from mmfound.diffusion.samplers import Ddim, Ddpm, DpmSolver2M, Euler, Heun, Sampler, invert
 from mmfound.diffusion.sampling import Sampling
-from mmfound.diffusion.schedules import CosineSchedule, EdmSchedule, LinearSchedule, ScaledLinear, Schedule, Shifted
+from mmfound.diffusion.schedules import CosineSchedule, LinearSchedule, ScaledLinear, Schedule
 from mmfound.diffusion.spaces import PixelSpace, Space
 from mmfound.diffusion.stage import Stage
 from mmfound.diffusion.thresholds import Dynamic, Static, Threshold
