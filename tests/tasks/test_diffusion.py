@@ -249,3 +249,13 @@ def test_memory_is_weights_gradients_moments_and_average():
     assert memory_needed(module, [adamw], averages=True) == 1000 * 4 * 5
     assert memory_needed(module, [sgd], averages=False) == 1000 * 4 * 2
     assert memory_needed(module.requires_grad_(False), [sgd], averages=True) == 1000 * 4
+
+
+def test_a_task_begins_with_the_weights_of_one_with_fewer_channels():
+    small, large = task(), task(seed=1)
+    grown = UNet(7, 6, 8, [1, 2], 1, [2], residual=ScaleShift(groups=4), attention=Joint(8, head_dim=8))
+    large.stage.network = grown
+    large.load_state_dict(large.fitted(small.state_dict()))
+    before, after = small.stage.network.stem.weight, grown.stem.weight  # pyright: ignore
+    assert torch.equal(after[:, :3], before)
+    assert not after[:, 3:].any()
