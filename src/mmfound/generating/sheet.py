@@ -1,7 +1,7 @@
 """One picture of all pictures, over their prompts."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -11,7 +11,7 @@ _INK = (60, 60, 60)
 
 
 def contact_sheet(
-    pictures: Sequence[np.ndarray], texts: Sequence[str], columns: int, heads: Sequence[str] = (), side: int = 160
+    pictures: Iterable[np.ndarray], texts: Sequence[str], columns: int, heads: Sequence[str] = (), side: int = 160
 ) -> Image.Image:
     """Pictures in rows.
 
@@ -22,7 +22,7 @@ def contact_sheet(
         heads: one above each column, or none.
         side: of the square that a picture is fitted into; smaller ones are magnified pixel by pixel.
     """
-    rows = -(-len(pictures) // columns)
+    rows = -(-len(texts) // columns)
     above, below = (_LINE if heads else 0), (_LINES * _LINE if any(texts) else 0)
     width, height = side + _PAD, side + below + _PAD
     sheet = Image.new("RGB", (columns * width + _PAD, rows * height + above + _PAD), "white")
