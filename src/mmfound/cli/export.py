@@ -10,8 +10,8 @@ from mmfound.errors import ConfigError
 USAGE = """usage: mmfound export WEIGHTS --to PATH [--format openai|open_clip|hf] [options]
 
 Write a dual encoder in another format. WEIGHTS is an export of ours; or a file or folder of OpenAI's, open_clip's or
-Hugging Face's CLIP or SigLIP. Without --format PATH becomes an export of ours, which recipes name. Of a released file of
-GLIDE (base.pt, upsample.pt, ...) it becomes the export of a stage, which `mmfound generate` draws with.
+Hugging Face's CLIP or SigLIP. Without --format PATH becomes an export of ours, which recipes name. A released file of
+GLIDE (base.pt, upsample.pt, ...) becomes the export of a stage, which `mmfound generate` draws with.
 
 options:
   --to PATH               a folder, or for openai a file such as model.pt; must not be there
@@ -36,13 +36,20 @@ def main(argv: list[str]) -> int:
 
 def _write(path: Path, to: Path, target: Any, vocabulary: Path | None, said: dict[str, Any]) -> None:
     from mmfound import weights
+    from mmfound.encoders import load_encoder
     from mmfound.files import writing
     from mmfound.interop import exports
 
     if target is None and to.exists():
         raise ConfigError(f"{to} is there already and would be overwritten; move it, or name another")
     described = weights.describe(path, **said)
-    module, tokenizer = _loaded(path, described, vocabulary, said)
+    if _is_glide(path, described):
+        module, tokenizer = _glide(path, described, target, vocabulary, said)
+    elif vocabulary is not None:
+        raise ConfigError(f"--vocabulary is for released weights of GLIDE, and {path} holds others; leave it out")
+    else:
+        loaded = load_encoder(path, **said)
+        module, tokenizer = loaded.encoder, loaded.tokenizer
     if target is not None:
         exports.write(module, described, tokenizer, target, to)
     else:
@@ -50,23 +57,25 @@ def _write(path: Path, to: Path, target: Any, vocabulary: Path | None, said: dic
             weights.export(module, described, to, tokenizer=tokenizer, image=described.get("image"))
 
 
-def _loaded(path: Path, described: Any, vocabulary: Path | None, said: dict[str, Any]) -> tuple[Any, Any]:
-    """The module and its tokenizer, or None."""
+def _is_glide(path: Path, described: Any) -> bool:
+    from mmfound.interop.files import is_foreign
+
+    return is_foreign(path) and described["class_path"] == "mmfound.diffusion.Stage"
+
+
+def _glide(path: Path, described: Any, target: Any, vocabulary: Path | None, said: dict[str, Any]) -> tuple[Any, Any]:
+    """The stage, and its tokenizer or None."""
     from mmfound import weights
-    from mmfound.encoders import load_encoder
-    from mmfound.interop import files
+    from mmfound.interop.files import find
     from mmfound.interop.glide_stage import text_of
     from mmfound.interop.tokenizers import glide_tokenizer
 
-    if files.is_foreign(path) and described["class_path"] == "mmfound.diffusion.Stage":
-        tokenizer = glide_tokenizer(files.find(path), text_of(described), vocabulary)
-        if tokenizer is None:
-            print(f"no vocab.bpe beside {path}: what is written cannot be prompted; --vocabulary names one")
-        return weights.pretrained(path, **said), tokenizer
-    if vocabulary is not None:
-        raise ConfigError(f"--vocabulary is for released weights of GLIDE, and {path} holds others; leave it out")
-    loaded = load_encoder(path, **said)
-    return loaded.encoder, loaded.tokenizer
+    if target is not None:
+        raise ConfigError(f"--format {target} is for dual encoders, and {path} holds a stage of GLIDE; leave it out")
+    tokenizer = glide_tokenizer(find(path), text_of(described), vocabulary)
+    if tokenizer is None:
+        print(f"no vocab.bpe beside {path}: what is written cannot be prompted; --vocabulary names one")
+    return weights.pretrained(path, **said), tokenizer
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:

@@ -74,8 +74,8 @@ def load_pipeline(folders: Sequence[Path | str], device: torch.device | str = "c
     for folder in folders:
         if is_foreign(Path(folder)):
             raise ConfigError(
-                f"{folder} is no export of ours; of released GLIDE weights, `mmfound export {folder} --to FOLDER` makes "
-                "one."
+                f"{folder} is no export of ours; of released GLIDE weights, `mmfound export {folder} --to FOLDER` "
+                "makes one."
             )
         describe(folder)  # all are looked at before the first is loaded
     links, tokenizers = [], []
