@@ -8,7 +8,7 @@ from PIL import Image
 
 from mmfound.errors import ConfigError
 from mmfound.generating.files import facts_of, is_drawn, write_picture
-from mmfound.generating.sheet import contact_sheet
+from mmfound.sheets import contact_sheet
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 5, 3), np.uint8)
 FACTS = {"prompt": "ein rotes Ü-Quadrat ■\nzweite Zeile", "seed": 3, "index": 10_002, "stages": [{"steps": 20}]}

@@ -16,7 +16,7 @@ from mmfound.generating.files import facts_of, is_drawn, write_picture
 from mmfound.generating.job import Picture, batches_of
 from mmfound.generating.pictures import to_pixels
 from mmfound.generating.progress import Progress
-from mmfound.generating.sheet import contact_sheet
+from mmfound.sheets import contact_sheet
 
 if TYPE_CHECKING:
     from mmfound.generating.clip import Clip  # brings Lightning along, which takes seconds
