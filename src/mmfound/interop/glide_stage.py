@@ -11,6 +11,7 @@ from mmfound.interop.glide import describe_glide, from_glide
 
 _ENLARGED = 4  # times, by an upsampler
 _TEMPERATURE = 0.997  # of an upsampler's first noise
+_SPACING = "linspace"  # whose 100 times are those of "100", and which has any other number too
 _SCALES = {(): 3.0, ("inpaint",): 5.0}  # of guidance, which upsamplers were not trained for
 
 
@@ -39,7 +40,7 @@ def describe_stage(weights: Mapping[str, Tensor], said: Said, path: Any) -> dict
     text = _part("diffusion.conditioning.TrainedText", transformer=described["text"], drop=0.0 if enlarges else 0.2)
     init = {
         "network": described["network"],
-        "schedule": _part("diffusion.DiscreteSchedule", betas=betas, spacing="fast27" if enlarges else "100"),
+        "schedule": _part("diffusion.DiscreteSchedule", betas=betas, spacing="fast27" if enlarges else _SPACING),
         "prediction": _part("diffusion.Epsilon"),
         "variance": _part("diffusion.LearnedRange"),
         "space": _part("diffusion.PixelSpace", size=size),
