@@ -11,6 +11,7 @@ from PIL import Image
 
 from mmfound.building import build
 from mmfound.diffusion.pipeline import Pipeline
+from mmfound.generating import files
 from mmfound.generating.files import facts_of
 from mmfound.text import load_tokenizer
 from mmfound.weights import export
@@ -291,6 +292,24 @@ def test_a_batch_that_does_not_fit_the_memory_is_told_with_the_way_out(place: Pa
     code, _, err = run("generate", *BASE, *RED, "--n", "3", "--to", "o")
     assert code == 2
     assert "3 pictures at a time do not fit the memory of cpu; lower --batch_size" in err
+
+
+def test_a_full_disk_keeps_what_is_there_and_the_same_command_goes_on(place: Path, run, monkeypatch):
+    command = ("generate", "--from", "base", *RED, "--n", "3", "--to", "o")
+    sync, written = files.sync, []
+
+    def full(path: Path) -> None:
+        written.append(path)
+        if len(written) == 2:
+            raise OSError(28, "No space left on device")
+        sync(path)
+
+    monkeypatch.setattr(files, "sync", full)
+    code, _, err = run(*command)
+    assert (code, "no room to write o/0000_0001.png; make some" in err) == (8, True)
+    assert names("o") == ["0000_0000.png"]
+    assert run(*command)[0] == 0
+    assert names("o") == ["0000_0000.png", "0000_0001.png", "0000_0002.png", "sheet.png"]
 
 
 def test_weights_that_are_no_numbers_draw_nothing(place: Path, run):

@@ -63,7 +63,9 @@ def test_a_released_file_becomes_a_stage_that_computes_what_it_does(kind: str, f
     tokens = load_tokenizer(Path(f"exports/{kind}"))(["a red", "red red red"])
     batch = {**tokens, "known_image": image, "mask": mask, "low_resolution": low}
     level = stage.schedule.level(torch.tensor(700.0))
-    found = torch.cat(stage.output(x, level, stage.condition(batch, 2)), dim=1)
+    prediction, fraction = stage.output(x, level, stage.condition(batch, 2))
+    assert fraction is not None
+    found = torch.cat([prediction, fraction], dim=1)
 
     glide = load_glide(f"{kind}.pt")
     beside = [(image * 2 - 1) * mask, mask.float()] if "inpaint" in kind else []
