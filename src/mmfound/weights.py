@@ -94,10 +94,11 @@ def pretrained(
     context: int | None = None,
     override: bool = False,
 ) -> nn.Module:
-    """Rebuild an exported module, or one part of it, on the CPU; or a dual encoder that another library has written.
+    """Rebuild an exported module, or one part of it, on the CPU; or what another library has written.
 
     Args:
-        folder: an export; or weights of OpenAI's, open_clip's or transformers' CLIP or SigLIP, a file or a folder.
+        folder: an export; or weights of OpenAI's, open_clip's or transformers' CLIP or SigLIP, or of GLIDE, a file or a
+            folder.
         part: dotted name of a submodule, such as `image_tower`; only that is built and read.
         frozen: without gradients, and in eval mode whatever the trainer calls.
         trust: allow classes from outside mmfound, torch.nn, timm and installed plug-ins, which can run any code.
@@ -199,8 +200,8 @@ def _foreign(path: Path, part: str | None, said: Mapping[str, Any]) -> nn.Module
 
 
 def _outline(config: Mapping[str, Any]) -> str:
-    """The classes and sizes of two towers, for errors."""
-    towers = (config["init_args"][name] for name in ("image_tower", "text_tower"))
+    """The classes and sizes of the networks, for errors."""
+    towers = (part for name, part in config["init_args"].items() if name in ("image_tower", "text_tower", "network"))
     return " with ".join(
         f"{tower['class_path'].rpartition('.')[2]}({', '.join(f'{k}={v}' for k, v in tower['init_args'].items())})"
         for tower in towers

@@ -11,6 +11,7 @@ from PIL import Image
 
 from mmfound.building import build
 from mmfound.diffusion.pipeline import Pipeline
+from mmfound.generating import files
 from mmfound.generating.files import facts_of
 from mmfound.text import load_tokenizer
 from mmfound.weights import export
@@ -176,6 +177,34 @@ def test_a_grid_draws_everything_at_each_value(place: Path, run):
         assert len({picture.tobytes() for picture in pictures}) == len(axis.split(","))
 
 
+def test_values_of_a_grid_that_lie_close_have_pictures_of_their_own(place: Path, run):
+    code, out, _ = run("generate", "--from", "base", *RED, "--grid", "guidance=2.0000001,2.0000002", "--to", "o")
+    assert (code, out.split(";")[0]) == (0, "o: 2 pictures drawn")
+    assert names("o")[:2] == ["0000_0000_guidance=2.0000001.png", "0000_0000_guidance=2.0000002.png"]
+
+
+def test_a_line_of_prompts_ends_where_editors_end_it(place: Path, run):
+    (place / "prompts.txt").write_bytes("a red\u2028square\r\n\r\na blue\x0ccircle\r\n".encode())
+    code, out, _ = run("generate", "--from", "base", "--prompts", "prompts.txt", "--to", "o")
+    assert (code, out.split(";")[0]) == (0, "o: 2 pictures drawn")
+    assert facts("o/0000_0000.png")["prompt"] == "a red\u2028square"
+
+
+def test_what_another_command_draws_meanwhile_is_not_written_over(place: Path, run, monkeypatch: pytest.MonkeyPatch):
+    command = ("generate", "--from", "base", *RED, "--to", "o")
+    draw = Pipeline.draw
+
+    def slowly(self, *args, **kwargs):
+        monkeypatch.setattr(Pipeline, "draw", draw)
+        assert run(*command, "--seed", "1")[0] == 0
+        return draw(self, *args, **kwargs)
+
+    monkeypatch.setattr(Pipeline, "draw", slowly)
+    code, _, err = run(*command)
+    assert (code, "was drawn with seed: 1, and now it is 0" in err) == (2, True)
+    assert facts("o/0000_0000.png")["seed"] == 1
+
+
 def test_a_clip_pulls_towards_its_prompt_by_its_scale(place: Path, run):
     command = ("generate", "--from", "base", "up", *RED, "--clip", "noised")
     assert run(*command, "--grid", "clip_scale=0,50", "--to", "grid")[0] == 0
@@ -265,6 +294,24 @@ def test_a_batch_that_does_not_fit_the_memory_is_told_with_the_way_out(place: Pa
     assert "3 pictures at a time do not fit the memory of cpu; lower --batch_size" in err
 
 
+def test_a_full_disk_keeps_what_is_there_and_the_same_command_goes_on(place: Path, run, monkeypatch):
+    command = ("generate", "--from", "base", *RED, "--n", "3", "--to", "o")
+    sync, written = files.sync, []
+
+    def full(path: Path) -> None:
+        written.append(path)
+        if len(written) == 2:
+            raise OSError(28, "No space left on device")
+        sync(path)
+
+    monkeypatch.setattr(files, "sync", full)
+    code, _, err = run(*command)
+    assert (code, "no room to write o/0000_0001.png; make some" in err) == (8, True)
+    assert names("o") == ["0000_0000.png"]
+    assert run(*command)[0] == 0
+    assert names("o") == ["0000_0000.png", "0000_0001.png", "0000_0002.png", "sheet.png"]
+
+
 def test_weights_that_are_no_numbers_draw_nothing(place: Path, run):
     config = stage(8, text())
     module = build(config, "test")
@@ -293,6 +340,9 @@ BAD = {
     "no file of prompts": ((*BASE, "--prompts", "x.txt"), 3, "cannot read x.txt"),
     "a long prompt": ((*BASE, "--prompt", "ok", LONG), 2, "more than the context 24: 'a red square"),
     "an unknown sampler": ((*BASE, *RED, "--sampler", "ddimm"), 2, "no sampler 'ddimm'; did you mean 'ddim'?"),
+    "a class that is no sampler": ((*BASE, *RED, "--sampler", "level"), 2, "there are ddim, ddpm, dpmsolver2m, euler"),
+    "a prompt that is no text": ((*BASE, "--prompt", "a \udcff"), 2, "is not UTF-8; write it in a file"),
+    "a file of weights": (("--from", "base/module.safetensors", *RED), 2, "module.safetensors is no export of ours"),
     "too many values": ((*BASE, *RED, "--steps", "2", "3"), 2, "--steps has 2 values for 1 stages"),
     "guidance without a null": (("--from", "classes", "--label", "1", "--guidance", "2"), 2, "ClassLabels (drop 0"),
     "no class": (("--from", "classes"), 2, "classes draws classes; give --label"),

@@ -1,16 +1,19 @@
 """Every command in the README and the docs is one that works."""
 
+import gzip
 import re
 import shlex
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from mmfound.cli import main
 from tests.embedding.tiny import photos, tiny_export
 from tests.generating.stages import STAND_INS, clip_export, stage_export
 from tests.interop.references import SIZES, transformers_clip
+from tests.interop.test_glide_stage import MERGES, released
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -69,7 +72,7 @@ def with_stand_ins(arguments: list[str], folder: Path) -> list[str]:
 def make_stages(arguments: list[str], folder: Path) -> None:
     """Tiny stages where those that a command speaks of would be, a picture, its mask and prompts."""
     for name, config in STAND_INS.items():
-        if (export := f"runs/glide/{name}/export") in arguments:
+        for export in {f"runs/glide/{name}/export", name} & {*arguments}:
             stage_export(folder / export, config)
     clip_export(folder / "runs/glide/shapes_noised_clip/export")
     photos(folder, count=1)
@@ -78,6 +81,13 @@ def make_stages(arguments: list[str], folder: Path) -> None:
     mask.paste(255, (5, 5, 12, 9))
     mask.save(folder / "mask.png")
     (folder / "prompts.txt").write_text("a red square\na blue circle\n")
+
+
+def make_released(path: str, folder: Path) -> None:
+    """A tiny file in GLIDE's released layout, and its vocabulary."""
+    (folder / "weights").mkdir()
+    torch.save(released(Path(path).stem), folder / path)
+    (folder / "weights" / "vocab.bpe.gz").write_bytes(gzip.compress(MERGES.encode()))
 
 
 @pytest.mark.parametrize("command", [c for c in commands() if c.startswith("mmfound ")])
@@ -102,7 +112,10 @@ def test_documented_command_works(command: str, tmp_path: Path, monkeypatch: pyt
         arguments[1] = run
         if "--export" in arguments:
             arguments[arguments.index("--export") + 1] = str(tmp_path / "export")
-    if arguments[0] == "export":
+    if arguments[0] == "export" and "--vocabulary" in arguments:
+        make_released(arguments[1], tmp_path)
+        monkeypatch.chdir(tmp_path)
+    elif arguments[0] == "export":
         transformers_clip(SIZES["ViT-B-32"]).save_pretrained(tmp_path / "weights")
         arguments[1] = str(tmp_path / "weights")
         arguments[arguments.index("--to") + 1] = str(tmp_path / "exported")

@@ -10,8 +10,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from mmfound.batch import RawSample
 from mmfound.callbacks.evaluations import Evaluations
 from mmfound.data import Shapes
+from mmfound.data.source import Source
 from mmfound.errors import ConfigError
 from mmfound.evaluation import SampleDistances
 from tests.evaluation.drawing import data
@@ -75,6 +77,28 @@ def test_an_untrained_model_is_at_the_ceiling_and_a_given_ceiling_is_used():
     assert found["kid_gap_closed"] == pytest.approx(0, abs=0.02)
     given, _ = distances("noise", ceiling=2 * found["kid"] - found["kid_floor"])
     assert given["kid_gap_closed"] == pytest.approx(0.5)
+
+
+class OneDamaged(Source):
+    """The training pictures, but for the first, which cannot be read."""
+
+    def __len__(self) -> int:
+        return len(TRAIN)
+
+    def __getitem__(self, index: int) -> RawSample:
+        return {**TRAIN[index], "image": b"damaged"} if index == 0 else TRAIN[index]
+
+    def fingerprint(self) -> str:
+        return "OneDamaged"
+
+
+def test_the_sheet_shows_the_nearest_pictures_where_one_before_them_cannot_be_read():
+    score = SampleDistances(TEST, OneDamaged(), Averages(), samples=20, shown=5)
+    with torch.no_grad(), pytest.warns(UserWarning, match="left out"):
+        score.evaluate(Draws("copies"), data(TEST))
+    sheet = score.sheets["nearest"]
+    first = [sheet.crop((4 + 65 * place, 4, 68 + 65 * place, 68)) for place in range(3)]
+    assert first[0].tobytes() == first[1].tobytes() == first[2].tobytes()
 
 
 def test_the_sheet_is_kept_with_the_run_and_shows_what_lies_nearest(tmp_path: Path):

@@ -103,4 +103,8 @@ STAND_INS = {
     "shapes_base": stage(8, text()),
     "shapes_upsampler": stage(16, text(0.0), smaller(8, 16)),
     "shapes_inpaint": stage(8, inpainting(8), text()),
+    "exports/glide_base": stage(8, text()),
+    "exports/glide_upsample": stage(16, text(0.0), smaller(8, 16)),
+    "exports/glide_base_inpaint": stage(8, inpainting(8), text()),
+    "exports/glide_upsample_inpaint": stage(16, text(0.0), inpainting(16), smaller(8, 16)),
 }

@@ -8,7 +8,7 @@ from PIL import Image
 
 from mmfound.errors import ConfigError
 from mmfound.generating.files import facts_of, is_drawn, write_picture
-from mmfound.generating.sheet import contact_sheet
+from mmfound.sheets import contact_sheet
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 5, 3), np.uint8)
 FACTS = {"prompt": "ein rotes Ü-Quadrat ■\nzweite Zeile", "seed": 3, "index": 10_002, "stages": [{"steps": 20}]}
@@ -39,9 +39,12 @@ def test_half_a_file_is_drawn_again_and_somebody_elses_is_not_touched(tmp_path: 
     write_picture(path, PIXELS, FACTS)
     path.write_bytes(path.read_bytes()[:-30])
     assert not is_drawn(path, FACTS)
-    Image.fromarray(PIXELS).save(path)
-    with pytest.raises(ConfigError, match="is in the way"):
-        is_drawn(path, FACTS)
+    path.write_bytes(b"")
+    assert not is_drawn(path, FACTS)
+    for kind in ("PNG", "JPEG"):
+        Image.fromarray(PIXELS).save(path, kind)
+        with pytest.raises(ConfigError, match="is in the way"):
+            is_drawn(path, FACTS)
 
 
 def test_sheet_has_a_cell_for_each_picture_and_room_for_texts_and_heads_only_where_there_are_some():

@@ -14,12 +14,12 @@ from PIL import Image
 
 from mmfound.batch import image_float
 from mmfound.callbacks.evaluations import evaluating
-from mmfound.callbacks.sample_grid import sample_grid
 from mmfound.data.errors import BadSample
 from mmfound.errors import ConfigError
 from mmfound.evaluation.abilities import require_abilities, require_tokenizer
 from mmfound.evaluation.embedding import device_of
 from mmfound.evaluation.selection import Spread
+from mmfound.sheets import contact_sheet
 from mmfound.text.lengths import cut_texts
 
 
@@ -77,7 +77,8 @@ class SampleImages(Callback):
         self._step = trainer.global_step
         if trainer.is_global_zero:
             pixels = (pictures.float() * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-            _show(trainer, np.asarray(sample_grid(pixels, texts, self.columns)))
+            columns = min(self.columns, len(texts))
+            _show(trainer, np.asarray(contact_sheet(pixels, texts, columns, side=128)))
 
     def _batch(self, trainer: Trainer, task: Any) -> tuple[dict[str, Any], list[str]]:
         """The same on all ranks: no rank of a sharded model draws alone."""

@@ -96,9 +96,12 @@ def _prompts(chosen: argparse.Namespace) -> list[str]:
     if chosen.prompt and chosen.prompts is not None:
         raise ConfigError("mmfound generate: give --prompt or --prompts, one of the two")
     if chosen.prompts is None:
+        unreadable = [prompt for prompt in chosen.prompt if not _is_text(prompt)]
+        if unreadable:
+            raise ConfigError(f"--prompt {unreadable[0]!r} is not UTF-8; write it in a file, and give --prompts FILE")
         return chosen.prompt
     try:
-        lines = Path(chosen.prompts).read_text(encoding="utf-8-sig").splitlines()
+        lines = Path(chosen.prompts).read_text(encoding="utf-8-sig").split("\n")
     except OSError as error:
         raise DataError(f"--prompts: cannot read {chosen.prompts}: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -107,6 +110,11 @@ def _prompts(chosen: argparse.Namespace) -> list[str]:
     if not found:
         raise DataError(f"--prompts: {chosen.prompts} is empty; write a prompt on each line")
     return found
+
+
+def _is_text(prompt: str) -> bool:
+    """Whether it holds none of what Python makes of bytes that it cannot decode."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in prompt)
 
 
 def _grid(chosen: argparse.Namespace) -> tuple[str, list[Any]]:

@@ -18,11 +18,11 @@ from mmfound.evaluation.abilities import require_abilities
 from mmfound.evaluation.embedding import device_of, in_step
 from mmfound.evaluation.evaluator import Evaluator
 from mmfound.evaluation.selection import Spread
-from mmfound.evaluation.sheets import sheet
 from mmfound.evaluation.table import Table
 from mmfound.metrics.kid import Distance, kernel_distance
 from mmfound.metrics.neighbours import nearest_samples
 from mmfound.models.dual_encoder import image_features
+from mmfound.sheets import grouped_sheet
 
 _QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 1.0)
 _COPY = 0.01  # the quantile of held-out pictures that a copy lies below
@@ -30,8 +30,9 @@ _COPY = 0.01  # the quantile of held-out pictures that a copy lies below
 
 @dataclass(frozen=True)
 class _Described:
-    """Pictures of all ranks in the order of their source: downsampled [N, P], described [N, D]."""
+    """Those pictures of a source that can be read, of all ranks: numbers [N], downsampled [N, P], described [N, D]."""
 
+    index: Tensor
     pixels: Tensor
     features: Tensor
 
@@ -119,13 +120,13 @@ class SampleDistances(Evaluator):
                 rows.append(
                     (batch["index"].to(device), *self._describe(image), *self._describe(batch["image"]), picture)
                 )
-        _, *found = _gathered(rows)
-        return _Described(*found[:2]), _Described(*found[2:4]), found[4]
+        index, *found = _gathered(rows)
+        return _Described(index, *found[:2]), _Described(index, *found[2:4]), found[4]
 
     def _describe_source(self, data: Any, source: Source, device: torch.device) -> _Described:
         batches = data.eval_batches(source, device)
         rows = [(batch["index"].to(device), *self._describe(batch["image"])) for batch in batches]
-        return _Described(*_gathered(rows)[1:])
+        return _Described(*_gathered(rows))
 
     def _describe(self, image: Tensor) -> tuple[Tensor, Tensor]:
         small = F.adaptive_avg_pool2d(image, min(self.side, image.shape[-1])).flatten(1)
@@ -171,11 +172,12 @@ class SampleDistances(Evaluator):
         if distributed.rank() == 0 and self.shown:
             first = columns["drawn_pixels"].argsort()[: self.shown].tolist()
             near = data.eval_pictures(Spread(self.train_source, self.train_samples))
+            found = [[int(train.index[of_row[row]]) for of_row in neighbour.values()] for row in first]
             groups = [
-                [_shown(picture[row]), *(np.asarray(near[int(neighbour[kind][row])]["image"]) for kind in neighbour)]
-                for row in first
+                [_shown(picture[row]), *(np.asarray(near[index]["image"]) for index in indices)]
+                for row, indices in zip(first, found, strict=True)
             ]
-            self.sheets = {"nearest": sheet(groups)}
+            self.sheets = {"nearest": grouped_sheet(groups)}
         return metrics
 
 

@@ -15,6 +15,7 @@ from mmfound.files import sync, writing
 
 Facts = Mapping[str, Any]
 _KEY = "mmfound"
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _ALONE = ("prompt", "seed", "index")  # that get a text of their own, for other programs
 
 
@@ -57,12 +58,23 @@ def facts_of(path: Path) -> dict[str, Any] | None:
             picture.load()
             text = getattr(picture, "text", {}).get(_KEY)
     except (OSError, SyntaxError, ValueError):  # what Pillow makes of damaged files
-        return None
+        if _may_be_ours(path):
+            return None
+        text = None
     if text is None:
         raise ConfigError(
             f"{path} is in the way, and `mmfound generate` has not drawn it; move it, or name another --to."
         )
     return json.loads(text)
+
+
+def _may_be_ours(path: Path) -> bool:
+    """Whether a damaged file is what remains of a PNG: its beginning, or nothing."""
+    try:
+        start = path.read_bytes()[: len(_SIGNATURE)]
+    except OSError:
+        return True
+    return start == _SIGNATURE[: len(start)]
 
 
 def is_drawn(path: Path, facts: Facts) -> bool:

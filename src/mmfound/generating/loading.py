@@ -10,6 +10,7 @@ import torch
 from mmfound.diffusion.pipeline import Link, Pipeline
 from mmfound.diffusion.stage import Stage
 from mmfound.errors import ConfigError
+from mmfound.interop.files import is_foreign
 from mmfound.text.lengths import cut_texts
 from mmfound.text.loading import load_tokenizer
 from mmfound.text.saved import FILE
@@ -51,7 +52,8 @@ class Loaded:
             if tokenizer is None:
                 raise ConfigError(
                     f"{link.name} reads text and has no {FILE}, so that prompts cannot be tokenized. Put the one that "
-                    "it was trained with there: `tokenizer.save(folder)` writes it, and an export of ours holds it."
+                    "it was trained with there: `tokenizer.save(folder)` writes it, and an export of ours holds it; of "
+                    "released GLIDE weights, `mmfound export --vocabulary vocab.bpe` writes it."
                 )
             _refuse_cut(link, tokenizer, prompts)
 
@@ -70,6 +72,11 @@ def load_pipeline(folders: Sequence[Path | str], device: torch.device | str = "c
     """
     assert folders
     for folder in folders:
+        if is_foreign(Path(folder)):
+            raise ConfigError(
+                f"{folder} is no export of ours; of released GLIDE weights, `mmfound export {folder} --to FOLDER` "
+                "makes one."
+            )
         describe(folder)  # all are looked at before the first is loaded
     links, tokenizers = [], []
     for folder in map(Path, folders):

@@ -99,7 +99,7 @@ def variants_of(
     for value in values:
         wished = replace(wishes, **{axis: (value,)}) if hasattr(wishes, axis) else wishes
         started = begin.at(value if axis == "strength" else strength)
-        shown = f"{value:g}" if isinstance(value, float) else str(value)
+        shown = f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
         found.append(_variant(loaded, wished, int(value) if axis == "seed" else seed, started, f"{axis} {shown}"))
     return found
 

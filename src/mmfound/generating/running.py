@@ -16,7 +16,7 @@ from mmfound.generating.files import facts_of, is_drawn, write_picture
 from mmfound.generating.job import Picture, batches_of
 from mmfound.generating.pictures import to_pixels
 from mmfound.generating.progress import Progress
-from mmfound.generating.sheet import contact_sheet
+from mmfound.sheets import contact_sheet
 
 if TYPE_CHECKING:
     from mmfound.generating.clip import Clip  # brings Lightning along, which takes seconds
@@ -73,7 +73,8 @@ def generate(
             if canvas is not None:
                 pixels = [canvas.paste(one) for one in pixels]
             for picture, one in zip(batch, pixels, strict=True):
-                if picture.name in missing:
+                # Another process may have drawn it meanwhile: the same, or with other settings, which is refused.
+                if picture.name in missing and not is_drawn(folder / picture.name, picture.facts):
                     write_picture(folder / picture.name, one, picture.facts)
             progress.finish_batch(sum(picture.name in missing for picture in batch), sum(steps[: number + 1]))
     _write_sheet(pictures, folder, say)
@@ -130,7 +131,7 @@ def _write_sheet(pictures: Sequence[Picture], folder: Path, say: Callable[[str],
     shown = ordered[: max(columns, _ON_SHEET // columns * columns)]
     if len(shown) < len(ordered):
         say(f"{SHEET} shows the first {len(shown)} of {len(ordered)} pictures")
-    pixels = [_pixels(folder / picture.name) for picture in shown]
+    pixels = (_pixels(folder / picture.name) for picture in shown)  # one at a time: they may be large
     texts = [picture.subject.text for picture in shown]
     sheet = contact_sheet(pixels, texts, columns, heads if len(heads) > 1 else ())
     write_picture(folder / SHEET, np.asarray(sheet), {"pictures": [picture.name for picture in shown]})

@@ -4,7 +4,7 @@ import copy
 import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mmfound.diffusion import samplers
@@ -64,7 +64,8 @@ def sampler_named(name: str) -> Sampler:
     """
     known: dict[str, Callable[[], Sampler]] = {
         kind.lower(): made  # pyright: ignore[reportAssignmentType]
-        for kind, made in inspect.getmembers(samplers, is_dataclass)
+        for kind, made in inspect.getmembers(samplers, inspect.isclass)
+        if issubclass(made, Sampler) and made is not Sampler
     }
     if name.lower() not in known:
         near = difflib.get_close_matches(name.lower(), known, n=1)

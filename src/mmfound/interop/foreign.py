@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mmfound.errors import ConfigError, DataError
 from mmfound.interop import files as found
-from mmfound.interop import glide
+from mmfound.interop import glide, glide_stage
 from mmfound.interop.architecture import Architecture
 from mmfound.interop.facts import Facts, Said, facts_of
 from mmfound.interop.glide_clip import describe_glide_clip, is_glide_clip
@@ -129,6 +129,9 @@ def _described(path: Path, said: Said, *, values: bool) -> tuple[dict[str, Any],
 def _recognised(path: Path, said: Said, *, values: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
     files = found.find(path)
     tensors = found.read(files)
+    if glide.is_glide(tensors):
+        stage = glide_stage.describe_stage(tensors, said, path)
+        return stage, glide_stage.stage_weights(tensors, stage) if values else {}
     state = to_ours(tensors if values else found.shapes(tensors), _vision(files), path)
     facts = facts_of(files, _is_openai(tensors), _is_siglip(state))
     if is_glide_clip(tensors):

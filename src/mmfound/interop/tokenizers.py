@@ -1,15 +1,19 @@
 """The tokenizer that belongs to somebody's weights."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from mmfound.errors import ConfigError
 from mmfound.interop.files import Files, is_noised_clip
 from mmfound.text.clip_bpe import MERGES, ClipBpe
 from mmfound.text.file_tokenizer import Clean, read_tokenizer
+from mmfound.text.glide_bpe import glide_bpe
 from mmfound.text.tokenizer import Tokenizer
 
 _CLIP = MERGES + 2 * 256 + 2
 _VOCABULARIES = ("merges.txt", "bpe_simple_vocab_16e6.txt.gz")
+_GPT2 = ("vocab.bpe.gz", "vocab.bpe")
 
 
 def tokenizer_of(files: Files, text_tower: dict[str, Any]) -> Tokenizer:
@@ -41,6 +45,32 @@ def tokenizer_of(files: Files, text_tower: dict[str, Any]) -> Tokenizer:
         )
     merges = next((files.folder / name for name in _VOCABULARIES if (files.folder / name).is_file()), None)
     return ClipBpe(merges, context)
+
+
+def glide_tokenizer(files: Files, text: Mapping[str, Any], vocabulary: Path | None = None) -> Tokenizer | None:
+    """The tokenizer of a stage of GLIDE.
+
+    Args:
+        files: the weights.
+        text: init_args of the text transformer.
+        vocabulary: GPT-2's `vocab.bpe`; by default the one of the weights' folder.
+
+    Returns:
+        None where there is no vocabulary.
+
+    Raises:
+        ConfigError: when it is another one.
+    """
+    path = vocabulary or next((files.folder / name for name in _GPT2 if (files.folder / name).is_file()), None)
+    if path is None:
+        return None
+    tokenizer = glide_bpe(path, text["context"])
+    if tokenizer.vocab_size != text["vocab_size"]:
+        raise ConfigError(
+            f"{path} makes {tokenizer.vocab_size} tokens, and {files.path} has {text['vocab_size']}; name the "
+            "vocab.bpe that was published with GLIDE, which is GPT-2's"
+        )
+    return tokenizer
 
 
 def _fits(tokenizer: Tokenizer, vocab_size: int, files: Files) -> Tokenizer:

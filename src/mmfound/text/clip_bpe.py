@@ -136,7 +136,7 @@ def _vocabulary_file(vocabulary: Path | None) -> Path:
 
 def vocabulary(merges: list[tuple[str, str]]) -> list[str]:
     """The symbols in the order of their ids, without start and end."""
-    symbols = _byte_symbols()
+    symbols = byte_symbols()
     return symbols + [f"{symbol}</w>" for symbol in symbols] + [first + second for first, second in merges]
 
 
@@ -150,7 +150,7 @@ def _build(merges: list[tuple[str, str]]) -> Bpe:
     return bpe
 
 
-def _byte_symbols() -> list[str]:
+def byte_symbols() -> list[str]:
     """A printable character for each of the 256 bytes, in the order of CLIP's ids."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]

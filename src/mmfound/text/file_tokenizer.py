@@ -17,7 +17,7 @@ from mmfound.text.saved import write_saved
 from mmfound.text.sentencepiece import read_sentencepiece
 from mmfound.text.tokenizer import TokenBatch, Tokenizer
 
-Clean = Literal["none", "whitespace", "lower", "canonicalize", "punctuation"]
+Clean = Literal["none", "lowercase", "whitespace", "lower", "canonicalize", "punctuation"]
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
@@ -31,7 +31,7 @@ class FileTokenizer(Tokenizer):
         context: most tokens of a text, those included.
         clean: what is done to a text first. As open_clip names it: "whitespace" repairs and squeezes, "lower" lowers
             too, "canonicalize" also takes punctuation out. "punctuation" is what transformers does for SigLIP: lower
-            case, no punctuation, single spaces. "none": nothing.
+            case, no punctuation, single spaces. "lowercase": lower case alone. "none": nothing.
 
     Raises:
         ConfigError: when the content is damaged.
@@ -116,6 +116,7 @@ def _squeezed(text: str) -> str:
 
 _CLEAN: dict[Clean, Callable[[str], str]] = {
     "none": lambda text: text,
+    "lowercase": str.lower,
     "whitespace": lambda text: _squeezed(_repaired(text)),
     "lower": lambda text: _squeezed(_repaired(text)).lower(),
     "canonicalize": lambda text: _squeezed(_repaired(text).replace("_", " ").translate(_PUNCTUATION).lower()),

@@ -78,6 +78,11 @@ def test_nothing_too_few_and_too_many_are_not_found():
     assert found(fit((one + one.roll(1, 0)) / 2, 1)) <= 2
 
 
+def test_a_picture_of_what_is_no_number_is_not_found():
+    image = torch.full((2, 3, 32, 32), float("nan"))
+    assert [fit.found() for objects in (1, 2) for fit in ShapesFit()(image, objects)] == [False] * 4
+
+
 @pytest.mark.parametrize("objects", [1, 2, 3])
 def test_a_caption_asks_for_what_its_scene_has(objects: int):
     source = Shapes(200, objects=(objects, objects))

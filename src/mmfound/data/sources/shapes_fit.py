@@ -86,7 +86,7 @@ class ShapesFit:
         """The best scene of so many objects for every picture.
 
         Args:
-            image: [B, 3, S, S] RGB in [0, 1], S at least 16.
+            image: [B, 3, S, S] RGB in [0, 1], S at least 16; what is no number is taken for black.
             objects: in every picture, 1 to 3.
 
         Returns:
@@ -100,7 +100,7 @@ class ShapesFit:
                 f"ShapesFit takes pictures [B, 3, S, S] of at least 16 pixels, not {list(image.shape)}; give such."
             )
         fits: list[Fit] = []
-        for part in image.detach().float().cpu().split(self.batch_size):
+        for part in image.detach().float().nan_to_num(0.0).cpu().split(self.batch_size):
             fits += self._fit(part.numpy(), objects)
         return fits
 
