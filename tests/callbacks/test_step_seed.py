@@ -84,6 +84,16 @@ def test_a_task_is_told_its_place_in_the_global_batch():
     assert [places(0, 2, count=2), places(1, 2, count=2)] == [alone[0::2], alone[1::2]]
 
 
+def test_a_position_counted_in_other_batches_makes_a_batch_by_itself():
+    task, callback = Placed(), StepSeed(3)
+    for rows, position, whole, place in ((12, 44, 48, (0, 12)), (4, 2 + 4, 8, (0, 4)), (3, 13, 8, (0, 3))):
+        trainer = trainer_of(0, 1, position=position)
+        trainer.datamodule.global_batch_size = whole
+        callback.on_train_batch_start(trainer, task, {"key": ["k"] * rows}, 0)  # pyright: ignore
+        assert task.place is not None
+        assert task.place[:2] == (place[0], rows)
+
+
 def test_another_seed_draws_otherwise():
     assert draws(StepSeed(3), 0, 1, 8) != draws(StepSeed(4), 0, 1, 8)
 

@@ -6,19 +6,26 @@ from scipy.stats import chisquare
 from torch import nn
 
 from mmfound.diffusion import (
+    ClassifierFree,
     CosineBetas,
     CosineSchedule,
+    Ddpm,
     DiscreteSchedule,
     Epsilon,
     LearnedRange,
+    SampleNoise,
+    Sampling,
     V,
+    draw,
 )
 from mmfound.diffusion.conditioning import (
     ClassLabels,
     Condition,
     Conditioner,
+    FreeForm,
     Inpainting,
     LowResolution,
+    NoiseAugmentation,
     Pooled,
     TrainedText,
 )
@@ -71,6 +78,36 @@ def text(width: int = 8, embed_dim: int = 32, drop: float = 0.1) -> TrainedText:
 def test_parts_that_do_not_fit_are_both_named(make, message: str):
     with pytest.raises(ConfigError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("sampling", "message"),
+    [
+        (Sampling(steps=50), "spacing '10' is 10 times to sample at, and 50 steps are asked for"),
+        (Sampling(steps=10, guidance=ClassifierFree(2.0)), "no conditioner is ever dropped in training: ClassLabels"),
+        (Sampling(Ddpm(LearnedRange()), steps=10), "Ddpm has variance: LearnedRange, and the stage learns none"),
+    ],
+)
+def test_sampling_that_the_stage_cannot_do_is_refused_before_a_step(sampling: Sampling, message: str):
+    schedule = DiscreteSchedule(CosineBetas(), spacing="10")
+    with pytest.raises(ConfigError, match=message):
+        stage(unet(), ClassLabels(4, 32), schedule=schedule, sampling=sampling)
+
+
+def test_a_coarse_default_dtype_changes_no_draw():
+    made = stage(unet(10), Inpainting(SIZE, FreeForm()), LowResolution(4, SIZE, augmentation=augmentation())).eval()
+    batch = {"image": torch.rand(2, 3, SIZE, SIZE), "draw_seed": [1, 2]}
+    expected = made.condition(batch, 2), draw(made, batch, SampleNoise(0, [0, 1]), Sampling(steps=2))
+    torch.set_default_dtype(torch.bfloat16)  # as bf16-true does within a step
+    try:
+        found = made.condition(batch, 2), draw(made, batch, SampleNoise(0, [0, 1]), Sampling(steps=2))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def augmentation() -> NoiseAugmentation:
+    return NoiseAugmentation(CosineSchedule(), 32)
 
 
 def tables() -> DiscreteSchedule:

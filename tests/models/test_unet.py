@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mmfound.building import build
 from mmfound.diffusion.conditioning import Condition
 from mmfound.errors import ConfigError
-from mmfound.models.unet import UNet, grow_input
+from mmfound.models.unet import UNet
 from mmfound.models.unet_parts import Additive, ByConvolution, Joint, ScaleShift, Spatial
 from mmfound.nn.unet_blocks import GroupNorm
 
@@ -194,25 +194,6 @@ def test_memory_format_does_not_change_values(style: dict[str, Any]):
     expected = unet(x, time, condition)
     last = unet.to(memory_format=torch.channels_last)
     torch.testing.assert_close(last(x.to(memory_format=torch.channels_last), time, condition), expected)
-
-
-@pytest.mark.parametrize("at", [None, 1])
-def test_grown_input_changes_nothing_whatever_it_is(at: int | None):
-    unet = trained()
-    x, time, c = inputs()
-    before = unet(x, time, c)
-    grow_input(unet, 7, at)
-    new = torch.randn(2, 4, 8, 12) * 100
-    place = 3 if at is None else at
-    wider = torch.cat([x[:, :place], new, x[:, place:]], dim=1)
-    torch.testing.assert_close(unet(wider, time, c), before)
-    unet(wider, time, c).square().sum().backward()
-    assert unet.stem.weight.grad[:, place : place + 4].abs().min() > 0
-
-
-def test_growing_to_fewer_channels_is_refused():
-    with pytest.raises(ConfigError, match="3 input channels cannot grow to 2"):
-        grow_input(fresh(), 2)
 
 
 @pytest.mark.parametrize(

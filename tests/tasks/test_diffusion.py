@@ -231,6 +231,12 @@ def test_a_rate_far_above_the_published_ones_is_warned_of():
         with pytest.warns(UserWarning, match=message):
             check_rate(module, [torch.optim.SGD(module.parameters(), lr=rate)])
     check_rate(small, [torch.optim.SGD(small.parameters(), lr=1e-3)])
+    split = nn.Linear(1, 1, bias=False)
+    split.weight = nn.Parameter(torch.empty(0))
+    split.weight.ds_numel, split.weight.ds_tensor = 25_000_000, torch.zeros(100)  # pyright: ignore - as ZeRO 3 does
+    with pytest.warns(UserWarning, match="25 M weights"):
+        check_rate(split, [torch.optim.SGD(split.parameters(), lr=1e-3)])
+    assert memory_needed(split, [torch.optim.SGD(split.parameters(), lr=1e-3)], averages=False) == 100 * 4 * 2
 
 
 def test_captions_that_are_cut_are_counted(tmp_path: Path):

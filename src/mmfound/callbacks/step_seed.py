@@ -51,7 +51,10 @@ class StepSeed(Callback):
             task.chunk_seeds = [mixed(self.seed, _TRAINING, start) for start in starts]
         if hasattr(task, "place"):
             whole = getattr(getattr(trainer, "datamodule", None), "global_batch_size", together)
-            task.place = (starts[0] % whole, whole, starts[0] // whole)
+            begins = before % whole
+            if whole % together or begins % together:  # counted in batches of another size: this one is by itself
+                begins, whole = 0, together
+            task.place = (begins + starts[0] - before, whole, before // whole)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
         """The seeds were for this batch alone."""

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from mmfound.diffusion.clamping import clamped
-from mmfound.diffusion.conditioning import Conditioner
 from mmfound.diffusion.estimates import Denoiser
+from mmfound.diffusion.fitting import check_droppable
 from mmfound.diffusion.guidance import Guidance
 from mmfound.diffusion.levels import Level, add_noise
 from mmfound.diffusion.noise import SampleNoise
@@ -54,7 +54,9 @@ def draw(
     sampling = sampling or stage.sampling
     levels = stage.schedule.levels(sampling.steps)
     device = next(stage.network.parameters()).device
-    x = sampling.temperature * noise.draw(torch.empty(len(noise), *stage.space.shape, device=device))
+    x = sampling.temperature * noise.draw(
+        torch.empty(len(noise), *stage.space.shape, device=device, dtype=torch.float32)
+    )
     if start is not None:
         levels = levels_left(levels, start[1])
         x = add_noise(start[0].to(x), x, levels[0])
@@ -85,16 +87,5 @@ def _guided(stage: Stage, batch: Mapping[str, Any], size: int, guidance: Guidanc
     condition = stage.condition(batch, size)
     if guidance is None or not guidance.needs_null:
         return stage.denoiser(condition)
-    _check_droppable(stage, guidance)
+    check_droppable(stage.parts(), guidance)
     return guidance(stage.denoiser, condition, stage.condition(batch, size, drop="all"))
-
-
-def _check_droppable(stage: Stage, guidance: Guidance) -> None:
-    conditioners = [part for part in stage.conditioners if isinstance(part, Conditioner)]
-    if any(part.drop > 0 for part in conditioners):
-        return
-    names = ", ".join(f"{type(part).__name__} (drop {part.drop})" for part in conditioners) or "none"
-    raise ConfigError(
-        f"{guidance} needs a null that the model was trained with, and no conditioner is ever dropped in training: "
-        f"{names}. Sample without guidance (scale 1), or train with drop above 0."
-    )

@@ -7,7 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from mmfound.diffusion.conditioning import Conditioner
+from mmfound.diffusion.guidance import Guidance
+from mmfound.diffusion.sampling import Sampling
+from mmfound.diffusion.schedules import Schedule
 from mmfound.diffusion.spaces import Space
+from mmfound.diffusion.variances import LearnedRange
 from mmfound.errors import ConfigError
 
 
@@ -65,6 +69,36 @@ def _check_conditioner(conditioner: Conditioner, network: nn.Module, space: Spac
             f"{name} makes tokens of width {tokens}, but the attention of {kind} has token_width: "
             f"{network.token_width}; set it to {tokens}."
         )
+
+
+def check_sampling(
+    sampling: Sampling, schedule: Schedule, conditioners: Sequence[Conditioner], *, learns_variance: bool
+) -> None:
+    """Refuse sampling that a stage cannot do.
+
+    Raises:
+        ConfigError: for a number of steps that the schedule does not have, guidance without a null, and a learned
+            variance of which nothing is learned.
+    """
+    schedule.times(sampling.steps)
+    if sampling.guidance is not None and sampling.guidance.needs_null:
+        check_droppable(conditioners, sampling.guidance)
+    if isinstance(getattr(sampling.sampler, "variance", None), LearnedRange) and not learns_variance:
+        raise ConfigError(
+            f"{type(sampling.sampler).__name__} has variance: LearnedRange, and the stage learns none; set the stage's "
+            "variance to LearnedRange, with twice the output channels, or take it out of the sampler."
+        )
+
+
+def check_droppable(conditioners: Sequence[Conditioner], guidance: Guidance) -> None:
+    """Refuse guidance by a null that no conditioner has learned."""
+    if any(part.drop > 0 for part in conditioners):
+        return
+    names = ", ".join(f"{type(part).__name__} (drop {part.drop})" for part in conditioners) or "none"
+    raise ConfigError(
+        f"{guidance} needs a null that the model was trained with, and no conditioner is ever dropped in training: "
+        f"{names}. Sample without guidance (scale 1), or train with drop above 0."
+    )
 
 
 def grown_stem(state: Mapping[str, Tensor], network: nn.Module, channels: int) -> dict[str, Tensor]:

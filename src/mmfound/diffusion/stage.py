@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mmfound.diffusion import objective
 from mmfound.diffusion.conditioning import Condition, Conditioner, join
 from mmfound.diffusion.estimates import Denoiser, Estimate
-from mmfound.diffusion.fitting import check_fit, grown_stem
+from mmfound.diffusion.fitting import check_fit, check_sampling, grown_stem
 from mmfound.diffusion.levels import Level, spread
 from mmfound.diffusion.predictions import Prediction
 from mmfound.diffusion.sampling import Sampling
@@ -59,7 +59,10 @@ class Stage(nn.Module):
         objective.check(schedule, prediction)
         if isinstance(self.variance, LearnedRange):
             _ = schedule.train_steps  # which refuses where there are none
-        check_fit(network, space, list(conditioners), learns_variance=isinstance(self.variance, LearnedRange))
+        learns_variance = isinstance(self.variance, LearnedRange)
+        check_fit(network, space, list(conditioners), learns_variance=learns_variance)
+        if sampling is not None:
+            check_sampling(sampling, schedule, self.parts(), learns_variance=learns_variance)
 
     def parts(self) -> list[Conditioner]:
         """The conditioners, in their order."""
@@ -122,5 +125,5 @@ class Stage(nn.Module):
     def _dropped(self, conditioner: Conditioner, size: int, drop: Drop) -> Tensor:
         """[B] bool on the CPU."""
         if drop == "by_rate" and conditioner.drop > 0:
-            return torch.rand(size) < conditioner.drop
+            return torch.rand(size, dtype=torch.float32) < conditioner.drop
         return torch.full((size,), drop == "all" and conditioner.drop > 0)

@@ -4,13 +4,16 @@ Shape letters: B samples, L text length, D width of the image tower, E joint emb
 """
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmfound.diffusion.levels import Level
 from mmfound.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mmfound.diffusion.levels import Level
 
 
 class DualEncoder(nn.Module):
@@ -54,7 +57,7 @@ class DualEncoder(nn.Module):
         """
         return image_features(self.image_tower, image)
 
-    def embed_noised(self, x_t: Tensor, level: Level) -> Tensor:
+    def embed_noised(self, x_t: Tensor, level: "Level") -> Tensor:
         """Samples of a diffusion process to [B, E] of unit length, float32 at least.
 
         A tower that has not learned noise, which has no `forward_noised`, takes them as if they were pictures.

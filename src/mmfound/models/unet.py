@@ -170,29 +170,3 @@ def _check(width: int, multipliers: Sequence[int], attention_at: Sequence[int], 
         raise ConfigError(f"UNet: attention_at has {unknown[0]}, and the levels' factors are {factors}.")
     if attention_at and attention is None:
         raise ConfigError(f"UNet: attention_at is {list(attention_at)}, and no kind of attention is set.")
-
-
-@torch.no_grad()
-def grow_input(unet: UNet, channels: int, at: int | None = None) -> None:
-    """Give a U-Net more input channels, which it does not look at yet: its output stays what it was.
-
-    Args:
-        unet: changed in place.
-        channels: in all.
-        at: number of the first new channel; after all others by default.
-
-    Raises:
-        ConfigError: when there are more channels already.
-    """
-    unet.stem.weight = nn.Parameter(grown(unet.stem.weight, channels, at))
-    unet.stem.in_channels = channels
-
-
-def grown(weight: Tensor, channels: int, at: int | None = None) -> Tensor:
-    """The weight [C, I, 3, 3] of a stem for more input channels [C, channels, 3, 3]; arguments as in `grow_input`."""
-    before = weight.shape[1]
-    at = before if at is None else at
-    if channels < before or not 0 <= at <= before:
-        raise ConfigError(f"a U-Net of {before} input channels cannot grow to {channels}, new ones in front of {at}.")
-    new = weight.new_zeros(weight.shape[0], channels - before, *weight.shape[2:])
-    return torch.cat([weight[:, :at], new, weight[:, at:]], dim=1)

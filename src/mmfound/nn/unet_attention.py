@@ -131,7 +131,6 @@ class SpatialTransformer(nn.Module):
         super().__init__()
         self.norm = GroupNorm(groups, channels, eps=1e-6)
         self.in_proj = nn.Linear(channels, channels)
-        # No ModuleList, whose elements strategies shard: these are parts of one.
         self.layers = nn.Sequential(*(TransformerLayer(channels, heads, token_width) for _ in range(depth)))
         self.out_proj = zeroed(nn.Linear(channels, channels))
 

@@ -44,7 +44,7 @@ def check_x0(space: Space, x0: Tensor) -> None:
 
 def check_rate(module: nn.Module, optimizers: list[Any]) -> None:
     """Warn of a learning rate far above those that such networks are trained with."""
-    weights = sum(p.numel() for p in module.parameters() if p.requires_grad)
+    weights = sum(_size(p) for p in module.parameters() if p.requires_grad)
     is_large = weights >= LARGE
     rate = max((g.get("initial_lr", g["lr"]) for o in optimizers for g in o.param_groups), default=0.0)
     if rate > HIGHEST_RATE[is_large]:
@@ -107,7 +107,14 @@ def _moments(group: dict[str, Any]) -> int:
     return 2 if "betas" in group else int(bool(group.get("momentum")))
 
 
+def _size(parameter: Tensor) -> int:
+    """Of a whole parameter; ZeRO 3 leaves an empty one where it was."""
+    return getattr(parameter, "ds_numel", parameter.numel())
+
+
 def _local(parameter: Tensor) -> Tensor:
+    if hasattr(parameter, "ds_tensor"):
+        return parameter.ds_tensor  # pyright: ignore[reportAttributeAccessIssue]
     return parameter.to_local() if isinstance(parameter, DTensor) else parameter
 
 

@@ -128,7 +128,7 @@ class Diffusion(Task):
             count = int(chosen_B.sum())
             means[f"loss_t{quarter}"] = (kept_B.sum() / max(1, count), count)
         if not self.training and "tokens" in self.stage.reads:
-            other_B = self._losses(_rolled(batch), x0, noise, level)[0] if size > 1 else simple_B
+            other_B = self._losses(_rolled(batch), x0, noise, level)[0]  # of one sample, too: all ranks compute alike
             means["conditioning_gap"] = (other_B.mean() - simple_B.mean(), size if size > 1 else 0)
         return means
 

@@ -3,14 +3,16 @@
 Shape letters: B pairs on this rank, L text length, D width of the image tower, E joint embedding width.
 """
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn
 
 from mmfound.batch import ImageTextBatch
-from mmfound.diffusion.levels import Level
 from mmfound.errors import ConfigError
 from mmfound.models import DualEncoder
+
+if TYPE_CHECKING:
+    from mmfound.diffusion.levels import Level
 
 Positives = Literal["pair", "caption", "label"]
 
@@ -28,7 +30,7 @@ class EncodesPairs:
         """[B, 3, H, W] float32 RGB in [0, 1] to [B, E] float32 of unit length."""
         return self.encoder.embed_image(image)
 
-    def embed_noised(self, x_t: Tensor, level: Level) -> Tensor:
+    def embed_noised(self, x_t: Tensor, level: "Level") -> Tensor:
         """[B, 3, H, W] samples of a diffusion process at a level to [B, E] float32 of unit length."""
         return self.encoder.embed_noised(x_t, level)
 

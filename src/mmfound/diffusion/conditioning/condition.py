@@ -4,15 +4,16 @@ Shape letters: B batch, L tokens, D width of the tokens, E width of the network'
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
-class Condition:
+class Condition(NamedTuple):
     """Each slot may be empty.
+
+    A tuple, so that strategies that split weights find the tensors that a conditioner returns.
 
     Attributes:
         tokens: [B, L, D] to attend to.

@@ -3,7 +3,6 @@
 Shape letters: B batch, H W picture, E width of the network's time embedding.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ from mmfound.diffusion.conditioning import draws
 from mmfound.diffusion.levels import add_noise
 from mmfound.diffusion.schedules import Schedule
 from mmfound.errors import ConfigError
+from mmfound.nn.time_embedding import sinusoids
 
 _NOISE = 11  # purpose of the draws
 
@@ -43,7 +43,7 @@ class GaussianBlur(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """[B, 3, H, W] -> the same, some of them blurred."""
-        chosen_B = (torch.rand(len(image)) < self.probability).to(image.device)
+        chosen_B = (torch.rand(len(image), dtype=torch.float32) < self.probability).to(image.device)
         return torch.where(chosen_B[:, None, None, None], self.blurred(image), image)
 
     def blurred(self, image: Tensor) -> Tensor:
@@ -73,6 +73,8 @@ class NoiseAugmentation(nn.Module):
 
     def __init__(self, schedule: Schedule, embed_dim: int, level: float = 0.2) -> None:
         super().__init__()
+        if embed_dim % 2:
+            raise ConfigError(f"NoiseAugmentation: embed_dim is {embed_dim}; it has to be even, for cosines and sines.")
         if not 0 <= level < 1:
             raise ConfigError(f"NoiseAugmentation: level is {level}; it is a share of the way to noise, in [0, 1).")
         self.schedule = schedule
@@ -86,7 +88,7 @@ class NoiseAugmentation(nn.Module):
         noised = add_noise(image, draws.normal(batch, image, _NOISE), level)
         time_B = self.schedule.network_time(level.time).to(image.device)
         weight = self.embedding[0].weight
-        return noised, self.embedding(_sinusoids(time_B, self.embed_dim).to(weight.dtype))  # pyright: ignore
+        return noised, self.embedding(sinusoids(time_B, self.embed_dim).to(weight.dtype))  # pyright: ignore
 
     def _shares(self, batch: Mapping[str, Any], size: int) -> Tensor:
         """[B] float64 in [0, 1) on the CPU."""
@@ -96,11 +98,3 @@ class NoiseAugmentation(nn.Module):
         if self.training:
             return torch.rand(size, dtype=torch.float64)
         return torch.full((size,), self.level, dtype=torch.float64)
-
-
-def _sinusoids(time_B: Tensor, width: int) -> Tensor:
-    """[B] times, 0 to 1000 or so, -> [B, width]."""
-    half = width // 2
-    frequencies = torch.exp(-math.log(10000) * torch.arange(half, device=time_B.device) / half)
-    angles = time_B.float()[:, None] * frequencies
-    return F.pad(torch.cat([angles.cos(), angles.sin()], dim=1), (0, width - 2 * half))

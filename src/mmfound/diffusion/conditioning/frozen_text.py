@@ -19,7 +19,7 @@ class FrozenText(Conditioner):
     """Hidden states as tokens and the pooled text as vector, each through a learned projection.
 
     A dropped text is one learned token, the others masked, and a learned vector. The tower stays in eval mode and
-    without gradients whatever the trainer calls.
+    without gradients whatever the trainer calls, out of the optimiser and the average; checkpoints and exports hold it.
 
     Args:
         tower: with `hidden(tokens) -> [B, L, T]` and `forward(tokens, token_mask) -> [B, J]`, such as

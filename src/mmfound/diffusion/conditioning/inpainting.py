@@ -46,7 +46,11 @@ class Inpainting(Conditioner):
                 raise ConfigError(
                     "Inpainting: the batch has a mask but neither known_image nor image; add the picture."
                 )
-            return Condition(concat=torch.zeros(len(dropped_B), 4, self.size, self.size, device=dropped_B.device))
+            return Condition(
+                concat=torch.zeros(
+                    len(dropped_B), 4, self.size, self.size, dtype=torch.float32, device=dropped_B.device
+                )
+            )
         if image.shape[-2:] != (self.size, self.size):
             raise ConfigError(
                 f"Inpainting has size: {self.size}, but the picture has {image.shape[-1]} x {image.shape[-2]} pixels."

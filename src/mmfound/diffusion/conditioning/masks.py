@@ -42,7 +42,7 @@ class Rectangles(Masks):
         self.nothing_known = nothing_known
 
     def __call__(self, size: int, generator: Generator) -> Tensor:
-        known = torch.ones(1, size, size)
+        known = torch.ones(1, size, size, dtype=torch.float32)
         if _uniform(generator) < self.nothing_known:
             return known.zero_()
         for _ in range(_between(*self.count, generator)):
@@ -88,8 +88,8 @@ class FreeForm(Masks):
 
     def __call__(self, size: int, generator: Generator) -> Tensor:
         if _uniform(generator) < self.nothing_known:
-            return torch.zeros(1, size, size)
-        known = torch.ones(1, size, size)
+            return torch.zeros(1, size, size, dtype=torch.float32)
+        known = torch.ones(1, size, size, dtype=torch.float32)
         for _ in range(_between(*self.strokes, generator)):
             radius = self.radius[0] + (self.radius[1] - self.radius[0]) * _uniform(generator)
             x, y = _uniform(generator), _uniform(generator)
@@ -103,7 +103,7 @@ class FreeForm(Masks):
 
 def _distance(size: int, x: float, y: float, to_x: float, to_y: float) -> Tensor:
     """[size, size] of each pixel's centre to a piece of a line, in shares of the side."""
-    at = (torch.arange(size) + 0.5) / size
+    at = (torch.arange(size, dtype=torch.float32) + 0.5) / size
     dx, dy = to_x - x, to_y - y
     along = ((at[None] - x) * dx + (at[:, None] - y) * dy) / max(dx * dx + dy * dy, 1e-12)
     along = along.clamp(0, 1)
@@ -111,7 +111,7 @@ def _distance(size: int, x: float, y: float, to_x: float, to_y: float) -> Tensor
 
 
 def _uniform(generator: Generator) -> float:
-    return float(torch.rand((), generator=generator))
+    return float(torch.rand((), generator=generator, dtype=torch.float32))
 
 
 def _between(lowest: int, highest: int, generator: Generator) -> int:
