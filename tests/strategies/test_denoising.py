@@ -1,7 +1,6 @@
 """A denoiser learns the same however its batches and weights are split."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from tests.strategies.fits import Fit, run
 from tests.strategies.runs import exported, metric
 
 RECIPE = Path(__file__).with_name("denoising.yaml")
-SPLIT = ["fsdp2", *(["deepspeed_zero3"] if "MMFOUND_TEST_ALL" in os.environ else [])]
+SPLIT = ["fsdp2", pytest.param("deepspeed_zero3", marks=pytest.mark.slow)]
 
 
 def fit(run_dir: Path, overlay: str, *options: str, ranks: int) -> Fit:
@@ -30,7 +29,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("denoising")
     micro_batches = fit(root / "alone", "cpu", "--data.init_args.micro_batch_size", "4", ranks=1)
     assert run(1, [micro_batches]) == [0]
-    assert run(2, [fit(root / overlay, overlay, ranks=2) for overlay in ("ddp", *SPLIT)]) == [0] * (1 + len(SPLIT))
+    assert run(2, [fit(root / overlay, overlay, ranks=2) for overlay in ("ddp", "fsdp2")]) == [0, 0]
     return root
 
 
@@ -43,6 +42,8 @@ def test_two_ranks_learn_what_one_learns_in_two_micro_batches(root: Path):
 
 @pytest.mark.parametrize("overlay", SPLIT)
 def test_split_weights_learn_and_draw_the_same(root: Path, overlay: str):
+    if not (root / overlay).exists():
+        assert run(2, [fit(root / overlay, overlay, ranks=2)]) == [0]
     torch.testing.assert_close(exported(root / overlay), exported(root / "ddp"), rtol=0, atol=1e-6)
     assert losses(root / overlay) == pytest.approx(losses(root / "ddp"), rel=1e-5)
     assert metric(root / overlay, "val/loss") == pytest.approx(metric(root / "ddp", "val/loss"), rel=1e-5)
