@@ -1,7 +1,7 @@
 """The small recipes repeat their recorded losses: exactly on the machine they were recorded on, nearly elsewhere.
 
-Rounding differs between processors, and grows: on another one ten steps agree to about 1e-4, and single losses after fifty
-differ by up to 8 %, their mean by 1 %.
+Rounding differs between processors, and grows: on another one ten steps agree to about 1e-4, and single losses after
+fifty differ by up to 8 %, their mean by 1 %.
 """
 
 import importlib.util
