@@ -1,7 +1,7 @@
 """Runs the recipe's evaluators in fit, validate and test."""
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -108,8 +108,8 @@ class Evaluations(Callback):
                 prefix = f"{split}/{evaluator.name}_" if evaluator.name else f"{split}/"
                 found = evaluator.evaluate(pl_module, _data(trainer))
                 metrics |= {prefix + name: float(value) for name, value in found.items()}
-                if trainer.is_global_zero:
-                    _show(trainer, prefix, evaluator.sheets)
+                for kind, sheet in evaluator.sheets.items() if trainer.is_global_zero else ():
+                    show(trainer, f"samples/{prefix}{kind}", f"{prefix}{kind}_step".replace("/", "_"), sheet)
         self._evaluated_step = trainer.global_step
         return metrics
 
@@ -148,16 +148,21 @@ def share_buffers(module: torch.nn.Module) -> None:
             dist.broadcast(buffer, 0)
 
 
-def _show(trainer: Trainer, prefix: str, sheets: Mapping[str, Image.Image]) -> None:
-    """Sheets to `samples/` of the run folder and to TensorBoard."""
-    for name, sheet in sheets.items():
-        folder = Path(trainer.default_root_dir) / "samples"
-        folder.mkdir(parents=True, exist_ok=True)
-        sheet.save(folder / f"{(prefix + name).replace('/', '_')}_step_{trainer.global_step}.png")
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                shown = np.asarray(sheet)
-                logger.experiment.add_image(f"samples/{prefix}{name}", shown, trainer.global_step, dataformats="HWC")
+def show(trainer: Trainer, tag: str, file: str, sheet: Image.Image) -> None:
+    """Put a sheet of pictures into `samples/` of the run folder and into TensorBoard; on the first rank.
+
+    Args:
+        trainer: whose step it is of.
+        tag: in TensorBoard.
+        file: its name, to which the step is added.
+        sheet: to show.
+    """
+    folder = Path(trainer.default_root_dir) / "samples"
+    folder.mkdir(parents=True, exist_ok=True)
+    sheet.save(folder / f"{file}_{trainer.global_step}.png")
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_image(tag, np.asarray(sheet), trainer.global_step, dataformats="HWC")
 
 
 class _OneEmptyBatch:

@@ -2,18 +2,14 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_warn
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
-from PIL import Image
 
 from mmfound.batch import image_float
-from mmfound.callbacks.evaluations import evaluating
+from mmfound.callbacks.evaluations import evaluating, show
 from mmfound.data.errors import BadSample
 from mmfound.errors import ConfigError
 from mmfound.evaluation.abilities import require_abilities, require_tokenizer
@@ -78,7 +74,7 @@ class SampleImages(Callback):
         if trainer.is_global_zero:
             pixels = (pictures.float() * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
             columns = min(self.columns, len(texts))
-            _show(trainer, np.asarray(contact_sheet(pixels, texts, columns, side=128)))
+            show(trainer, "samples/images", "step", contact_sheet(pixels, texts, columns, side=128))
 
     def _batch(self, trainer: Trainer, task: Any) -> tuple[dict[str, Any], list[str]]:
         """The same on all ranks: no rank of a sharded model draws alone."""
@@ -109,12 +105,3 @@ def _samples(data: Any, count: int, device: torch.device) -> tuple[dict[str, Any
 
 def _tokenizer(trainer: Trainer) -> Any:
     return getattr(getattr(trainer, "datamodule", None), "tokenizer", None)
-
-
-def _show(trainer: Trainer, grid: np.ndarray) -> None:
-    folder = Path(trainer.default_root_dir) / "samples"
-    folder.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(grid).save(folder / f"step_{trainer.global_step}.png")
-    for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_image("samples/images", grid, trainer.global_step, dataformats="HWC")
