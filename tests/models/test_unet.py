@@ -111,6 +111,18 @@ def test_concat_is_more_channels_behind_x():
 
 
 @styles
+def test_patches_are_the_network_on_folded_pixels(style: dict[str, Any]):
+    patched, plain = trained(style, patch=2, attention_at=[4]), UNet(12, 24, 16, [1, 2], 1, **style, attention_at=[2])
+    state = patched.state_dict()
+    folded = state["stem.weight"].unflatten(2, (3, 2)).unflatten(4, (3, 2))  # [W, C, 3, 2, 3, 2]
+    plain.load_state_dict({**state, "stem.weight": folded.permute(0, 1, 3, 5, 2, 4).flatten(1, 3)})
+    x, time, condition = inputs()
+    out = plain(F.pixel_unshuffle(x, 2), time, condition)
+    torch.testing.assert_close(patched(x, time, condition), F.pixel_shuffle(out, 2), rtol=1e-5, atol=1e-5)
+    assert patched.factor == 4
+
+
+@styles
 def test_recomputing_gives_the_same_gradients_dropout_included(style: dict[str, Any]):
     kept = trained({**style, "residual": type(style["residual"])(dropout=0.3, groups=8)}).double()
     again = copy.deepcopy(kept)

@@ -19,8 +19,8 @@ def check_fit(network: nn.Module, space: Space, conditioners: Sequence[Condition
     """Refuse parts that do not fit; what a network does not say of itself is not checked.
 
     Args:
-        network: may have what `mmfound.models.UNet` has: convolutions `stem` and `out`, `embed_dim`, `token_width`, and
-            `factor`, which divides the sides of its pictures.
+        network: may have what `mmfound.models.UNet` has: `stem.in_channels`, `out.channels`, `embed_dim`, `token_width`,
+            and `factor`, which divides the sides of its pictures.
         space: of the samples.
         conditioners: in their order.
         learns_variance: whether the network's output has channels for it.
@@ -29,7 +29,7 @@ def check_fit(network: nn.Module, space: Space, conditioners: Sequence[Condition
         ConfigError: naming both sides.
     """
     kind, channels, sides = type(network).__name__, space.shape[0], space.shape[1:]
-    taken, made = _attribute(network, "stem.in_channels"), _attribute(network, "out.out_channels")
+    taken, made = _attribute(network, "stem.in_channels"), _attribute(network, "out.channels")
     beside = [(type(c).__name__, c.channels) for c in conditioners if c.channels]
     given, out = channels + sum(count for _, count in beside), channels * (1 + learns_variance)
     if taken not in (None, given):

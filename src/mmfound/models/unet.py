@@ -43,6 +43,8 @@ class UNet(nn.Module):
         resample: how levels lead to each other; `InBlocks()` by default.
         attention: the kind of attention; none anywhere, the middle included, by default.
         recompute: keep only the inputs of each block for the backward pass and compute the rest again.
+        patch: side of the squares of pixels that the first level takes as one, each as its own channels: 2 saves three
+            quarters of the work where pictures are small and simple. Factors count from the pixels.
 
     Raises:
         ConfigError: when sizes do not fit each other.
@@ -60,23 +62,25 @@ class UNet(nn.Module):
         resample: Resample | None = None,
         attention: Attention | None = None,
         recompute: bool = False,
+        patch: int = 1,
     ) -> None:
         super().__init__()
-        _check(width, multipliers, attention_at, attention)
-        self.width, self.embed_dim, self.factor = width, 4 * width, 2 ** (len(multipliers) - 1)
+        factors = [patch * 2**level for level in range(len(multipliers))]
+        _check(width, factors, attention_at, attention)
+        self.width, self.embed_dim, self.factor = width, 4 * width, factors[-1]
         self.token_width = attention.token_width if attention else None
         self.recompute = recompute
-        make = Ways(self.embed_dim, residual or ScaleShift(), resample or InBlocks(), attention, attention_at)
+        make = Ways(self.embed_dim, residual or ScaleShift(), resample or InBlocks(), attention, [factor in attention_at for factor in factors])
         channels = [width * multiplier for multiplier in multipliers]
         self.time = nn.Sequential(
             nn.Linear(width, self.embed_dim), nn.SiLU(), nn.Linear(self.embed_dim, self.embed_dim)
         )
-        self.stem = nn.Conv2d(in_channels, width, 3, padding=1)
+        self.stem = nn.Conv2d(in_channels, width, 3 * patch, stride=patch, padding=patch)
         self.down, links = make.down(width, channels, blocks)
         self.middle = make.middle(channels[-1])
         self.up = make.up(channels, blocks, links)
         self.norm = GroupNorm(make.residual.groups, channels[0])
-        self.out = zeroed(OutputConv(channels[0], out_channels))
+        self.out = zeroed(OutputConv(channels[0], out_channels, patch))
 
     def forward(self, x: Tensor, time: Tensor, condition: "Condition") -> Tensor:
         """Denoise.
@@ -159,12 +163,11 @@ def _laid_out(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def _check(width: int, multipliers: Sequence[int], attention_at: Sequence[int], attention: Attention | None) -> None:
+def _check(width: int, factors: Sequence[int], attention_at: Sequence[int], attention: Attention | None) -> None:
     if width % 2 or width < 2:
         raise ConfigError(f"UNet: width is {width}; it has to be even, for cosines and sines of the time.")
-    if not multipliers:
+    if not factors:
         raise ConfigError("UNet: multipliers is empty; it has one number for each level.")
-    factors = [2**level for level in range(len(multipliers))]
     unknown = [factor for factor in attention_at if factor not in factors]
     if unknown:
         raise ConfigError(f"UNet: attention_at has {unknown[0]}, and the levels' factors are {factors}.")

@@ -28,7 +28,7 @@ class Ways:
         residual: the kind of residual block.
         resample: how levels lead to each other.
         attention: the kind of attention; none without it.
-        attention_at: factors of the side at which blocks are followed by attention.
+        attends: of each level, whether its blocks are followed by attention.
     """
 
     def __init__(
@@ -37,10 +37,10 @@ class Ways:
         residual: Residual,
         resample: Resample,
         attention: Attention | None,
-        attention_at: Sequence[int],
+        attends: Sequence[bool],
     ) -> None:
         self.embed_dim, self.residual, self.resample = embed_dim, residual, resample
-        self.attention, self.attention_at = attention, attention_at
+        self.attention, self.attends = attention, attends
 
     def down(self, width: int, channels: Sequence[int], blocks: int) -> tuple[nn.ModuleList, list[int]]:
         """The way down, and the channels that each of its links carries, the stem's first."""
@@ -75,6 +75,6 @@ class Ways:
         return self.residual.make(in_channels, out_channels, self.embed_dim)
 
     def _attention(self, channels: int, level: int) -> list[nn.Module]:
-        if self.attention is None or 2**level not in self.attention_at:
+        if self.attention is None or not self.attends[level]:
             return []
         return [self.attention.make(channels, self.residual.groups)]
