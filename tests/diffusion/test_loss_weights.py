@@ -3,6 +3,7 @@ import torch
 
 from mmfound.diffusion import (
     X0,
+    CleanUniform,
     Edm,
     EdmWeight,
     Epsilon,
@@ -47,7 +48,9 @@ def test_min_snr_on_outputs_has_the_published_forms():
     torch.testing.assert_close(MinSnr(5)(LEVEL, V()), least / (SNR + 1))
 
 
-@pytest.mark.parametrize("weight", [MinSnr(), SoftMinSnr(), EdmWeight()], ids=lambda weight: type(weight).__name__)
+@pytest.mark.parametrize(
+    "weight", [CleanUniform(), MinSnr(), SoftMinSnr(), EdmWeight()], ids=lambda weight: type(weight).__name__
+)
 def test_weights_on_x0_make_one_loss_of_all_predictions(weight: LossWeight):
     wanted = losses(X0(), weight)
     for prediction in (Epsilon(), V(), Edm(0.5)):

@@ -7,7 +7,7 @@ from mmfound.diffusion.drawing import draw
 from mmfound.diffusion.edm import EdmSchedule
 from mmfound.diffusion.guidance import ClassifierFree, Guidance, Steering, clip_guided
 from mmfound.diffusion.levels import CLEAN, Level, add_noise, spread
-from mmfound.diffusion.loss_weights import EdmWeight, LossWeight, MinSnr, SoftMinSnr, Uniform
+from mmfound.diffusion.loss_weights import CleanUniform, EdmWeight, LossWeight, MinSnr, SoftMinSnr, Uniform
 from mmfound.diffusion.noise import SampleNoise
 from mmfound.diffusion.objective import check, denoising_losses, stratified, variational_losses
 from mmfound.diffusion.predictions import X0, Edm, Epsilon, Prediction, V
@@ -34,6 +34,7 @@ __all__ = [
     "Dynamic",
     "Edm",
     "EdmSchedule",
+    "CleanUniform",
     "EdmWeight",
     "Epsilon",
     "Euler",

@@ -19,8 +19,8 @@ def check_fit(network: nn.Module, space: Space, conditioners: Sequence[Condition
     """Refuse parts that do not fit; what a network does not say of itself is not checked.
 
     Args:
-        network: may have what `mmfound.models.UNet` has: `stem.in_channels`, `out.channels`, `embed_dim`, `token_width`,
-            and `factor`, which divides the sides of its pictures.
+        network: may have what `mmfound.models.UNet` has: `stem.in_channels`, `out.channels`, `embed_dim`,
+            `token_width`, and `factor`, which divides the sides of its pictures.
         space: of the samples.
         conditioners: in their order.
         learns_variance: whether the network's output has channels for it.

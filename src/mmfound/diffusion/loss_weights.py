@@ -39,6 +39,16 @@ class CleanWeight(LossWeight):
         return self.on_x0(level) * prediction.out(level) ** 2
 
 
+class CleanUniform(CleanWeight):
+    """1 on x0: the simple loss of a network that predicts x0, under every prediction.
+
+    Small networks learn what the whole picture shows sooner by it, as noise that hides single pixels counts little.
+    """
+
+    def on_x0(self, level: Level) -> Tensor:
+        return torch.ones_like(level.log_snr)
+
+
 class MinSnr(CleanWeight):
     """min(SNR, gamma) on x0 (Hang et al. 2023, arXiv:2303.09556).
 

@@ -70,7 +70,13 @@ class UNet(nn.Module):
         self.width, self.embed_dim, self.factor = width, 4 * width, factors[-1]
         self.token_width = attention.token_width if attention else None
         self.recompute = recompute
-        make = Ways(self.embed_dim, residual or ScaleShift(), resample or InBlocks(), attention, [factor in attention_at for factor in factors])
+        make = Ways(
+            self.embed_dim,
+            residual or ScaleShift(),
+            resample or InBlocks(),
+            attention,
+            [factor in attention_at for factor in factors],
+        )
         channels = [width * multiplier for multiplier in multipliers]
         self.time = nn.Sequential(
             nn.Linear(width, self.embed_dim), nn.SiLU(), nn.Linear(self.embed_dim, self.embed_dim)

@@ -5,6 +5,8 @@ from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.plugins.precision import MixedPrecision, Precision
+from lightning.pytorch.utilities import GradClipAlgorithmType
 from torch import Tensor
 
 from mmfound.abilities import Classifies, EmbedsImages, EmbedsText, abilities_of
@@ -111,6 +113,20 @@ class Task(LightningModule):
     def configure_optimizers(self) -> Any:
         """The optimiser and its schedule over all steps of the run."""
         return self.optim.build(self, int(self.trainer.estimated_stepping_batches))
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Any,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Also before fused optimisers in bfloat16, which Lightning refuses for a scaler that is not there."""
+        plugin = self.trainer.precision_plugin
+        if type(plugin) is not MixedPrecision or plugin.scaler is not None or not gradient_clip_val:
+            super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+            return
+        algorithm = GradClipAlgorithmType(gradient_clip_algorithm or GradClipAlgorithmType.NORM)
+        Precision.clip_gradients(plugin, optimizer, gradient_clip_val, algorithm)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Outside of training, the average of the weights is what is scored, where a run keeps one."""
