@@ -132,6 +132,10 @@ class AttributeScore(Evaluator):
         """Seen, and unseen where there are any."""
         return self._splits()
 
+    def sample(self, model: Any, batch: Mapping[str, Any]) -> Tensor:
+        """[B, 3, S, S] in [0, 1]: a picture for each sample of the batch."""
+        return model.sample_images(batch, batch["index"].tolist(), self.seed)
+
     def _splits(self) -> dict[str, Source]:
         return {"seen": self.source} | ({} if self.unseen is None else {"unseen": self.unseen})
 
@@ -139,7 +143,7 @@ class AttributeScore(Evaluator):
         """All ranks' pictures in the order of the samples, each judged by the sample's own prompt."""
         drawn: list[_Drawn] = []
         for batch, is_new in in_step(data.eval_batches(source, device_of(model))):
-            image = model.sample_images(batch, batch["index"].tolist(), self.seed)
+            image = self.sample(model, batch)
             if is_new:
                 drawn += self._look(image, batch)
         return sorted(gather_lists(drawn), key=lambda one: one.index)

@@ -163,10 +163,11 @@ class UNet(nn.Module):
 
 
 def _laid_out(x: Tensor) -> Tensor:
-    """In the layout that is fastest where that was measured: a tenth of a step in float32 on the CPU."""
-    if x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+    """In the layout that is fastest where that was measured, on the CPU: a tenth of a step, either way."""
+    if x.device.type != "cpu":
         return x
-    return x.contiguous(memory_format=torch.channels_last)
+    is_float = x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    return x.contiguous(memory_format=torch.channels_last if is_float else torch.contiguous_format)
 
 
 def _check(width: int, factors: Sequence[int], attention_at: Sequence[int], attention: Attention | None) -> None:

@@ -75,9 +75,13 @@ class Diffusion(Task):
         return {name: value for name, (value, count) in self._means(batch).items() if count}
 
     def sample_images(self, batch: Mapping[str, Any], indices: Sequence[int], seed: int) -> Tensor:
-        """[B, 3, H, W] float32 RGB in [0, 1], drawn as `stage.sampling` says; see `mmfound.abilities.SamplesImages`."""
+        """[B, 3, H, W] float32 RGB in [0, 1], drawn as `stage.sampling` says; see `mmfound.abilities.SamplesImages`.
+
+        Where the batch has a `mask`, known pixels stay as they are in `known_image`.
+        """
         seeds = [mixed(seed, _CONDITION, int(index)) for index in indices]
-        x0 = draw(self.stage, {**batch, SEEDS: seeds}, SampleNoise(seed, indices))
+        known = (self.stage.space.encode(batch["known_image"]), batch["mask"]) if "mask" in batch else None
+        x0 = draw(self.stage, {**batch, SEEDS: seeds}, SampleNoise(seed, indices), known=known)
         return self.stage.space.decode(x0)
 
     def fitted(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
