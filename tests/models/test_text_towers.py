@@ -67,7 +67,7 @@ def test_initial_weights_are_openai_s():
 
 
 def test_too_long_a_text_is_refused_with_both_numbers():
-    with pytest.raises(ConfigError, match="25 tokens, more than the text tower's context 24"):
+    with pytest.raises(ConfigError, match="25 tokens, more than the text transformer's context 24"):
         transformer()(*texts([25], padded_to=25))
 
 

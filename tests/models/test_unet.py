@@ -215,6 +215,8 @@ def test_memory_format_does_not_change_values(style: dict[str, Any]):
         ({"attention": Spatial(token_width=12, heads=3)}, "heads is 3.* the 32 channels"),
         ({"residual": ScaleShift()}, "groups is 32.* the 16 channels"),
         ({"attention_at": [4]}, r"attention_at has 4.*\[1, 2\]"),
+        ({"attention_at": [1], "patch": 2}, r"attention_at has 1.*\[2, 4\]"),
+        ({"patch": 0}, "patch is 0"),
         ({"attention": None}, r"attention_at is \[2\], and no kind"),
     ],
 )

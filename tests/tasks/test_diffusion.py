@@ -1,4 +1,6 @@
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,7 +10,7 @@ from torch import Tensor, nn
 
 from mmfound.abilities import SamplesImages
 from mmfound.callbacks import Ema, SampleImages, StepSeed
-from mmfound.data import ImageTextData, Resize, Shapes
+from mmfound.data import ImageTextData, Pictures, Resize, Shapes
 from mmfound.diffusion import (
     X0,
     ClassifierFree,
@@ -22,6 +24,7 @@ from mmfound.diffusion import (
     Static,
 )
 from mmfound.diffusion.conditioning import Condition, Conditioner, TrainedText
+from mmfound.diffusion.objective import variational_losses
 from mmfound.diffusion.spaces import PixelSpace
 from mmfound.diffusion.stage import Stage
 from mmfound.errors import ConfigError
@@ -132,6 +135,29 @@ def test_the_gap_is_what_the_captions_of_others_cost():
         assert float(means["conditioning_gap"][0]) == pytest.approx(gap)
 
 
+@torch.no_grad()
+def test_the_bound_is_not_computed_for_the_gap(monkeypatch: pytest.MonkeyPatch):
+    calls: list[int] = []
+
+    def counted(*args: Any, **options: Any) -> Tensor:
+        calls.append(1)
+        return variational_losses(*args, **options)
+
+    monkeypatch.setattr("mmfound.tasks.diffusion.variational_losses", counted)
+    means = task().eval()._means(batch_of(4))
+    assert {"bits", "conditioning_gap"} <= means.keys()
+    assert len(calls) == 1
+
+
+def test_known_pixels_stay_what_they_are():
+    batch = batch_of(2)
+    text = {name: batch[name] for name in ("tokens", "token_mask")}
+    mask = (torch.arange(SIZE) < 3).expand(2, 1, SIZE, SIZE)
+    drawn = task().eval().sample_images({**text, "known_image": batch["image"], "mask": mask.float()}, [0, 1], seed=7)
+    torch.testing.assert_close(drawn[..., :3], batch["image"][..., :3], rtol=0, atol=1e-6)
+    assert not torch.allclose(drawn[..., 3:], batch["image"][..., 3:], atol=0.01)
+
+
 def test_two_halves_of_a_batch_draw_what_two_ranks_draw_and_cover_the_times_once():
     module = task().train()
     shares = []
@@ -203,6 +229,28 @@ def assert_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
     assert [name for name in one if not torch.equal(one[name], other[name])] == []
 
 
+def test_gradients_are_clipped_before_fused_optimisers_in_bfloat16(tmp_path: Path):
+    fused = Optim(lambda groups: torch.optim.AdamW(groups, lr=0.0, fused=True), Constant())  # pyright: ignore
+    torch.manual_seed(0)
+    module, norms = Diffusion(glide(), fused), Norms()
+    options = {"precision": "bf16-mixed", "gradient_clip_val": 0.01, "limit_val_batches": 0}
+    make_trainer(tmp_path, [norms], max_steps=2, **options).fit(module, datamodule=data(tmp_path))
+    assert norms.seen
+    assert norms.seen == pytest.approx([0.01] * len(norms.seen), rel=1e-3)
+
+
+class Norms(Callback):
+    """The gradients' norm that the optimiser sees."""
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    def on_before_zero_grad(self, trainer: Any, module: Any, optimizer: Any) -> None:
+        grads = [p.grad.flatten() for p in module.parameters() if p.grad is not None]
+        if grads:
+            self.seen.append(float(torch.cat(grads).norm()))
+
+
 def test_a_run_draws_its_prompts_and_logs_every_quarter(tmp_path: Path):
     prompts = ["a red circle", "a blue star and a green heart and a red circle and a cyan cross"]
     with pytest.warns(UserWarning, match="a prompt is cut, .* more than the context 16"):
@@ -215,6 +263,17 @@ def test_a_run_draws_its_prompts_and_logs_every_quarter(tmp_path: Path):
 def test_pictures_of_the_validation_source_are_drawn_without_prompts(tmp_path: Path):
     fit(tmp_path, 1, SampleImages(count=3))
     assert (tmp_path / "samples" / "step_1.png").is_file()
+
+
+def test_nothing_is_drawn_where_no_sample_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in ("one.png", "two.png"):
+        (tmp_path / name).write_bytes(b"no picture")
+    source = data(tmp_path)
+    source.val_source = Pictures(str(tmp_path))
+    monkeypatch.setattr("mmfound.callbacks.sample_images.evaluating", lambda *_: nullcontext())
+    trainer: Any = SimpleNamespace(datamodule=source)
+    with pytest.warns(UserWarning, match="none of 3 samples of val_source can be read"):
+        SampleImages(count=3)._draw(trainer, task())
 
 
 def test_samples_of_no_such_scale_are_warned_of():

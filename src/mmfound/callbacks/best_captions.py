@@ -1,18 +1,15 @@
 """What the model says about some pictures."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
-from PIL import Image
 from torch import Tensor
 
 from mmfound import distributed
 from mmfound.callbacks.caption_grid import Cell, caption_grid
-from mmfound.callbacks.evaluations import evaluating
+from mmfound.callbacks.evaluations import evaluating, show
 from mmfound.data.source import Source
 from mmfound.errors import ConfigError
 from mmfound.evaluation.abilities import require_abilities, require_tokenizer
@@ -56,7 +53,7 @@ class BestCaptions(Callback):
         with evaluating(trainer, pl_module):
             grid = caption_grid(self._cells(trainer, pl_module), self.columns)
         if trainer.is_global_zero:
-            _show(trainer, grid)
+            show(trainer, "samples/best_captions", "step", grid)
 
     def _cells(self, trainer: Trainer, task: Any) -> list[Cell]:
         source, data = self._source(trainer), trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
@@ -89,13 +86,3 @@ def _embedded_pictures(task: Any, data: Any, source: Source) -> tuple[Tensor, li
         pixels = (batch["image"] * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
         own += zip(pixels, batch["captions"], strict=True)
     return distributed.gather_rows(torch.cat(embedded)), gather_lists(own)
-
-
-def _show(trainer: Trainer, grid: Image.Image) -> None:
-    folder = Path(trainer.default_root_dir) / "samples"
-    folder.mkdir(parents=True, exist_ok=True)
-    grid.save(folder / f"step_{trainer.global_step}.png")
-    for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
-            shown = np.asarray(grid)
-            logger.experiment.add_image("samples/best_captions", shown, trainer.global_step, dataformats="HWC")

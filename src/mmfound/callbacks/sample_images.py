@@ -69,6 +69,12 @@ class SampleImages(Callback):
     def _draw(self, trainer: Trainer, task: Any) -> None:
         with evaluating(trainer, task):
             batch, texts = self._batch(trainer, task)
+            if not texts:
+                rank_zero_warn(
+                    f"callback SampleImages: none of {self.count} samples of val_source can be read, so nothing is "
+                    "drawn. Name prompts, or other samples."
+                )
+                return
             pictures = task.sample_images(batch, list(range(len(texts))), self.seed)
         self._step = trainer.global_step
         if trainer.is_global_zero:
@@ -92,6 +98,8 @@ def _samples(data: Any, count: int, device: torch.device) -> tuple[dict[str, Any
     for index in range(len(pictures)):
         with suppress(BadSample):
             raws.append(pictures[index])
+    if not raws:
+        return {}, []
     texts = [(raw.get("captions") or [""])[0] for raw in raws]
     batch: dict[str, Any] = {}
     if all("image" in raw for raw in raws):

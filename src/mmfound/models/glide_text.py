@@ -6,8 +6,8 @@ Shape letters: B texts, L text length, D width, E width of the U-Net's time embe
 import torch
 from torch import Tensor, nn
 
-from mmfound.errors import ConfigError
 from mmfound.models.token_embedding import TokenEmbedding
+from mmfound.nn.context import check_context
 from mmfound.nn.transformer import Block
 
 
@@ -55,11 +55,7 @@ class GlideText(nn.Module):
             ConfigError: if the texts are longer than `context`.
         """
         L, context = tokens.shape[1], self.positional_embedding.shape[0]
-        if context < L:
-            raise ConfigError(
-                f"the texts have {L} tokens, more than the text transformer's context {context}. "
-                "Set the tokenizer's context to that, or raise it."
-            )
+        check_context(tokens, context)
         x_BLD = self.token_embedding(tokens) + self.positional_embedding[:L]
         x_BLD = torch.where(token_mask[:, :, None], x_BLD, self.padding_embedding[:L])
         rest_BLD = self.padding_embedding[L:].expand(len(tokens), -1, -1)

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmfound.errors import ConfigError
 from mmfound.models.token_embedding import TokenEmbedding
+from mmfound.nn.context import check_context
 from mmfound.nn.transformer import Activation, Block
 
 
@@ -73,11 +73,7 @@ class SiglipText(nn.Module):
             ConfigError: if the texts are longer than `context`.
         """
         L, context = tokens.shape[1], self.positional_embedding.shape[0]
-        if context < L:
-            raise ConfigError(
-                f"the texts have {L} tokens, more than the text tower's context {context}. "
-                "Set the tokenizer's context to that."
-            )
+        check_context(tokens, context)
         filled_BL = F.pad(tokens.masked_fill(~token_mask, self.pad_id), (0, context - L), value=self.pad_id)
         x_BLD = self.token_embedding(filled_BL) + self.positional_embedding
         for block in self.blocks:

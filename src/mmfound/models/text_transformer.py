@@ -6,8 +6,8 @@ Shape letters: B texts, L text length, D width, E joint embedding width.
 import torch
 from torch import Tensor, nn
 
-from mmfound.errors import ConfigError
 from mmfound.models.token_embedding import TokenEmbedding
+from mmfound.nn.context import check_context
 from mmfound.nn.transformer import Activation, Block
 
 
@@ -74,11 +74,7 @@ class TextTransformer(nn.Module):
     def hidden(self, tokens: Tensor) -> Tensor:
         """[B, L] ids to [B, L, D]: every position after the last block, before `ln_final`."""
         L, context = tokens.shape[1], self.positional_embedding.shape[0]
-        if context < L:
-            raise ConfigError(
-                f"the texts have {L} tokens, more than the text tower's context {context}. "
-                "Set the tokenizer's context to that, or raise it."
-            )
+        check_context(tokens, context)
         x_BLD = self.token_embedding(tokens) + self.positional_embedding[:L]
         for block in self.blocks:
             x_BLD = block(x_BLD, causal=True)

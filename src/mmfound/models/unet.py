@@ -173,6 +173,8 @@ def _laid_out(x: Tensor) -> Tensor:
 def _check(width: int, factors: Sequence[int], attention_at: Sequence[int], attention: Attention | None) -> None:
     if width % 2 or width < 2:
         raise ConfigError(f"UNet: width is {width}; it has to be even, for cosines and sines of the time.")
+    if factors and factors[0] < 1:
+        raise ConfigError(f"UNet: patch is {factors[0]}; it is the side of a square in pixels, at least 1.")
     if not factors:
         raise ConfigError("UNet: multipliers is empty; it has one number for each level.")
     unknown = [factor for factor in attention_at if factor not in factors]

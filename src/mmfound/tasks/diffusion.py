@@ -122,17 +122,25 @@ class Diffusion(Task):
         x0 = self.stage.space.encode(batch["image"])
         noise = torch.randn_like(x0) if self.training else SampleNoise(_NOISE, batch[SEEDS]).draw(x0)
         level = self.stage.schedule.level(self.stage.schedule.draw(share_B))
-        simple_B, bound_B = self._losses(batch, x0, noise, level)
-        loss_B = simple_B if bound_B is None else simple_B + self.variational_weight * bound_B
-        means: dict[str, Mean] = {"loss": (loss_B.mean(), size)}
-        if bound_B is not None:
-            means |= {"simple_loss": (simple_B.detach().mean(), size), "bits": (bound_B.detach().mean(), size)}
+        x_t = add_noise(x0, noise, level)
+        output, fraction = self._output(batch, x_t, level)
+        simple_B = self._simple(output, x0, noise, level)
+        means: dict[str, Mean] = {"loss": (simple_B.mean(), size)}
+        if fraction is not None:
+            how: dict[str, Any] = {"schedule": self.stage.schedule, "prediction": self.stage.prediction}
+            bound_B = variational_losses(output, fraction, x0, x_t, level, **how)
+            means = {
+                "loss": ((simple_B + self.variational_weight * bound_B).mean(), size),
+                "simple_loss": (simple_B.detach().mean(), size),
+                "bits": (bound_B.detach().mean(), size),
+            }
         for quarter, chosen_B in enumerate(_quarters(share_B)):
             kept_B = torch.where(chosen_B.to(device), simple_B.detach(), 0)  # a boolean index waits for the device
             count = int(chosen_B.sum())
             means[f"loss_t{quarter}"] = (kept_B.sum() / max(1, count), count)
         if not self.training and "tokens" in self.stage.reads:
-            other_B = self._losses(_rolled(batch), x0, noise, level)[0]  # of one sample, too: all ranks compute alike
+            other, _ = self._output(_rolled(batch), x_t, level)  # of one sample, too: all ranks compute alike
+            other_B = self._simple(other, x0, noise, level)
             means["conditioning_gap"] = (other_B.mean() - simple_B.mean(), size if size > 1 else 0)
         return means
 
@@ -140,18 +148,14 @@ class Diffusion(Task):
         first, whole, number = self.place or (0, size, 0)
         return stratified(first, size, whole, number)
 
-    def _losses(
-        self, batch: Mapping[str, Any], x0: Tensor, noise: Tensor, level: Level
-    ) -> tuple[Tensor, Tensor | None]:
-        """[B] simple losses, and with a learned variance [B] bits per dimension of the variational bound."""
-        stage, x_t = self.stage, add_noise(x0, noise, level)
-        condition = stage.condition(batch, len(x0), "by_rate" if self.training else "none")
-        output, fraction = stage.output(x_t, level, condition)
-        how: dict[str, Any] = {"prediction": stage.prediction}
-        simple_B = denoising_losses(output, x0, noise, level, weight=self.weight, **how)
-        if fraction is None:
-            return simple_B, None
-        return simple_B, variational_losses(output, fraction, x0, x_t, level, schedule=stage.schedule, **how)
+    def _output(self, batch: Mapping[str, Any], x_t: Tensor, level: Level) -> tuple[Tensor, Tensor | None]:
+        """The network's prediction and, with a learned variance, its fraction."""
+        condition = self.stage.condition(batch, len(x_t), "by_rate" if self.training else "none")
+        return self.stage.output(x_t, level, condition)
+
+    def _simple(self, output: Tensor, x0: Tensor, noise: Tensor, level: Level) -> Tensor:
+        """[B]"""
+        return denoising_losses(output, x0, noise, level, prediction=self.stage.prediction, weight=self.weight)
 
     def _log_mean_losses(self, batch: Mapping[str, Any], split: str) -> None:
         self._check_keys(batch)
