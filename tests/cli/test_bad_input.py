@@ -77,6 +77,18 @@ CASES = {
             '{"class_path": "mmfound.data.RandomResizedCrop", "init_args": {"size": 8, "scale": [2, 3]}}',
         ],
     ),
+    "a data set of torchvision that is not there": (
+        2,
+        "Dataset not found",
+        lambda t: [
+            "--data.source",
+            "mmfound.data.Torchvision",
+            "--data.source.dataset",
+            "torchvision.datasets.FashionMNIST",
+            "--data.source.dataset.root",
+            str(t / "nowhere"),
+        ],
+    ),
     "CLIP's vocabulary missing": (
         2,
         "nowhere.txt.gz",

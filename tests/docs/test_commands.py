@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 
 from mmfound.cli import main
+from mmfound.evaluation.prompted import Prompted
+from mmfound.evaluation.selection import Spread
 from tests.embedding.tiny import photos, tiny_export
 from tests.generating.stages import STAND_INS, clip_export, stage_export
 from tests.interop.references import SIZES, transformers_clip
@@ -99,8 +101,12 @@ def test_documented_command_works(command: str, tmp_path: Path, monkeypatch: pyt
     if arguments[0] == "interpolate":
         for folder in arguments[1:3]:
             make_export("clip/digits", Path(folder).parent, tmp_path, monkeypatch)
+    if arguments[0] in ("fit", "validate", "test"):
+        few_pictures(monkeypatch)
+        for option, recipe in zip(arguments, arguments[1:], strict=False):
+            if option == "--config":
+                make_needed(recipe, tmp_path, monkeypatch)
     if arguments[0] == "fit":
-        make_needed(arguments[arguments.index("--config") + 1], tmp_path, monkeypatch)
         arguments += [*SHORT, "--run_dir", str(tmp_path)]
     if arguments[0] in ("validate", "test", "predict"):
         options = [*SHORT, "--run_dir", str(tmp_path)]
@@ -129,14 +135,22 @@ def test_documented_command_works(command: str, tmp_path: Path, monkeypatch: pyt
     assert main(arguments) == 0
 
 
+def few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four in place of the hundreds that a recipe has drawn and scored."""
+    scores = "mmfound.evaluation"
+    monkeypatch.setattr(f"{scores}.attribute_score.Prompted", lambda source, _, **how: Prompted(source, 4, **how))
+    monkeypatch.setattr(f"{scores}.upscaling.Spread", lambda source, _: Spread(source, 4))
+    monkeypatch.setattr(f"{scores}.sample_distances.Spread", lambda source, _: Spread(source, 8))
+
+
 def make_needed(recipe: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a recipe begins with the export of another, work in a folder that has it, from one step of training."""
     path = ROOT / "recipes" / f"{recipe}.yaml"
     if not path.is_file():
         return
-    needed = re.search(r"^# Needs (\S+)/export: mmfound fit --config (\S+)$", path.read_text(), flags=re.MULTILINE)
-    if needed:
-        make_export(needed[2], Path(needed[1]), folder, monkeypatch)
+    for run, first in re.findall(r"^# Needs (\S+)/export: mmfound fit --config (\S+)$", path.read_text(), flags=re.M):
+        if not (folder / run / "export").is_dir():
+            make_export(first, Path(run), folder, monkeypatch)
 
 
 def make_export(recipe: str, run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

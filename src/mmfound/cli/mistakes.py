@@ -11,6 +11,7 @@ import re
 import traceback
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from mmfound.cli.plugins import short_names
 from mmfound.cli.suggest import did_you_mean, nearest
@@ -70,7 +71,14 @@ def refused(error: ValueError) -> BaseException:
     if mistake is not None:
         return mistake
     *_, cause = _links(error)
-    return ConfigError(f"{cause}{_line(cause)}") if isinstance(cause, ValueError) else cause
+    is_theirs = isinstance(cause, ValueError) or _is_missing_data(cause)
+    return ConfigError(f"{cause}{_line(cause)}") if is_theirs else cause
+
+
+def _is_missing_data(error: BaseException) -> bool:
+    """torchvision's data sets raise plain RuntimeErrors where their files are not."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return isinstance(error, RuntimeError) and bool(frames) and "datasets" in Path(frames[-1].filename).parts
 
 
 def _locate(error: BaseException, options: set[str]) -> Place:
