@@ -186,6 +186,14 @@ def test_a_grown_stem_makes_what_the_network_made_before():
     assert float(before.detach().abs().max()) > 0.01
 
 
+def test_new_channels_stand_before_those_that_were_there():
+    small, large = stage(unet(6), LowResolution(4, SIZE)), stage(unet(10), LowResolution(4, SIZE), Inpainting(SIZE))
+    with pytest.raises(
+        ConfigError, match=r"3 channels beside the 3 .*LowResolution \(3\), Inpainting \(4\)\. Name new"
+    ):
+        large.fitted(small.state_dict())
+
+
 def test_weights_that_fit_are_left_alone():
     whole = stage(unet())
     state = whole.state_dict()

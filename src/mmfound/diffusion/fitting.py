@@ -101,18 +101,32 @@ def check_droppable(conditioners: Sequence[Conditioner], guidance: Guidance) -> 
     )
 
 
-def grown_stem(state: Mapping[str, Tensor], network: nn.Module, channels: int) -> dict[str, Tensor]:
+def grown_stem(
+    state: Mapping[str, Tensor], network: nn.Module, channels: int, conditioners: Sequence[Conditioner]
+) -> dict[str, Tensor]:
     """Zero weights for input channels that the network's stem has and the state's has not, behind the first `channels`.
 
     Args:
         state: of a stage, its network's weights under `network.`.
         network: of the stage to be.
         channels: of the samples, which come first in the network's input.
+        conditioners: of the stage to be, in their order.
+
+    Raises:
+        ConfigError: when new channels do not stand before those that were there.
     """
     name = "network.stem.weight"
     old, taken = state.get(name), _attribute(network, "stem.in_channels")
     if old is None or taken is None or not channels <= old.shape[1] < taken:
         return dict(state)
+    beside = [(type(part).__name__, part.channels) for part in conditioners if part.channels]
+    last = [sum(count for _, count in beside[first:]) for first in range(len(beside) + 1)]
+    if old.shape[1] - channels not in last:
+        parts = ", ".join(f"{kind} ({count})" for kind, count in beside)
+        raise ConfigError(
+            f"the weights have {old.shape[1] - channels} channels beside the {channels} of x_t, and no last ones of "
+            f"the conditioners have as many: {parts}. Name new conditioners before those that the weights know."
+        )
     zeros = old.new_zeros(old.shape[0], taken - old.shape[1], *old.shape[2:])
     return {**state, name: torch.cat([old[:, :channels], zeros, old[:, channels:]], dim=1)}
 

@@ -120,7 +120,7 @@ class Stage(nn.Module):
         The new channels stand directly behind x_t, before those that were there, so that inpainting's do as in the
         released GLIDE upsampler. The network at first makes what it made before, whatever the new channels hold.
         """
-        return grown_stem(state, self.network, self.space.shape[0])
+        return grown_stem(state, self.network, self.space.shape[0], self.parts())
 
     def _dropped(self, conditioner: Conditioner, size: int, drop: Drop) -> Tensor:
         """[B] bool on the CPU."""
