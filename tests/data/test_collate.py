@@ -64,3 +64,20 @@ def test_captions_are_the_first_or_any():
     captions = ["a", "b", "c"]
     assert FirstCaption()(captions) == "a"
     assert {RandomCaption()(captions) for _ in range(60)} == {"a", "b", "c"}
+
+
+def test_some_captions_can_be_picked_more_often():
+    picked = [RandomCaption([1, 0, 3])(["a", "b", "c"]) for _ in range(400)]
+    assert set(picked) == {"a", "c"}
+    assert 270 < picked.count("c") < 330
+
+
+@pytest.mark.parametrize("weights", [[], [0, 0], [1, -1], [1, float("nan")], [float("inf")]])
+def test_weights_of_captions_that_make_no_sense_are_refused(weights):
+    with pytest.raises(ConfigError, match="weights are"):
+        RandomCaption(weights)
+
+
+def test_a_sample_with_more_captions_than_weights_is_named():
+    with pytest.raises(ConfigError, match=r"2 weights, but a sample has 3 captions: \['a', 'b', 'c'\]"):
+        RandomCaption([1, 2])(["a", "b", "c"])

@@ -1,9 +1,12 @@
 """Which caption of a sample goes into a training batch."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
+
+from mmfound.errors import ConfigError
 
 
 class Caption(ABC):
@@ -23,8 +26,31 @@ class FirstCaption(Caption):
 
 
 class RandomCaption(Caption):
-    """Any of them, anew in every epoch."""
+    """Any of them, anew in every epoch.
+
+    Args:
+        weights: how often each is picked, in the order of a sample's captions; any scale. All alike by default.
+
+    Raises:
+        ConfigError: when no weight is above zero, or one is negative or not finite.
+    """
+
+    def __init__(self, weights: Sequence[float] | None = None) -> None:
+        if weights is not None and not (all(0 <= weight < math.inf for weight in weights) and any(weights)):
+            raise ConfigError(f"RandomCaption: weights are {list(weights)}; each must be 0 or more, and one above 0")
+        self.weights = None if weights is None else torch.tensor(weights, dtype=torch.float64)
 
     def __call__(self, captions: Sequence[str]) -> str:
-        """One, uniformly."""
-        return captions[int(torch.randint(len(captions), ()))]
+        """One, at random.
+
+        Raises:
+            ConfigError: when a sample has not as many captions as there are weights.
+        """
+        if self.weights is None:
+            return captions[int(torch.randint(len(captions), ()))]
+        if len(captions) != len(self.weights):
+            raise ConfigError(
+                f"RandomCaption: {len(self.weights)} weights, but a sample has {len(captions)} captions: {captions}; "
+                "give one weight for each, or none"
+            )
+        return captions[int(torch.multinomial(self.weights, 1))]
