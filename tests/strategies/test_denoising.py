@@ -49,3 +49,19 @@ def test_split_weights_learn_and_draw_the_same(root: Path, overlay: str):
     assert metric(root / overlay, "val/loss") == pytest.approx(metric(root / "ddp", "val/loss"), rel=1e-5)
     drawn, expected = ((root / name / "samples" / "step_4.png").read_bytes() for name in (overlay, "ddp"))
     assert drawn == expected
+
+
+def test_checkpoints_lack_the_frozen_tower_and_exports_have_it(root: Path):
+    checkpoint = max((root / "ddp" / "checkpoints").glob("*.ckpt"))
+    saved = torch.load(checkpoint, weights_only=True)["state_dict"].keys()
+    whole = {f"stage.{name}" for name in exported(root / "ddp")}
+    assert {name.split(".")[3] for name in whole - saved} == {"tower"}
+    assert saved <= whole
+
+
+@pytest.mark.slow
+def test_a_run_of_zero3_goes_on_and_draws_without_a_validation_before(tmp_path: Path):
+    """The frozen tower is called by another method than `forward`, and its weights must be there then too."""
+    more = fit(tmp_path / "run", "deepspeed_zero3", "--trainer.max_steps", "6", ranks=2)
+    assert run(2, [fit(tmp_path / "run", "deepspeed_zero3", ranks=2), more]) == [0, 0]
+    assert (tmp_path / "run" / "samples" / "step_6.png").is_file()

@@ -18,7 +18,8 @@ class RecipeWins(Callback):
     """
 
     def __init__(self) -> None:
-        self._kinds: list[str] = []  # of optimisers, by class
+        self._kinds: list[str] = []  # of the recipe's optimisers, by class
+        self._saved: list[str] = []  # of the checkpoint's
         self._built: list[list[dict[str, Any]]] = []
         self._base: list[list[Any]] = []
 
@@ -27,22 +28,23 @@ class RecipeWins(Callback):
         return {"optimizers": self._kinds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """For `on_fit_start` to compare."""
-        self._kinds = list(state_dict["optimizers"])
-
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note what the recipe has built, before the checkpoint's state is restored.
+        """Before the fit starts or, under strategies that split weights, after it.
 
         Raises:
             ConfigError: when the checkpoint is of another optimiser.
         """
-        kinds = [type(optimizer).__name__ for optimizer in trainer.optimizers]
-        if self._kinds and self._kinds != kinds:
-            raise ConfigError(
-                f"the checkpoint's optimiser is {', '.join(self._kinds)}, the recipe's {', '.join(kinds)}, to which "
-                "its state means nothing; undo the change, or begin with --init_from in another --run_dir"
-            )
-        self._kinds = kinds
+        self._saved = list(state_dict["optimizers"])
+        if self._kinds:
+            self._compare()
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note what the recipe has built, before the checkpoint's moments are restored.
+
+        Raises:
+            ConfigError: when the checkpoint is of another optimiser.
+        """
+        self._kinds = [_kind(optimizer) for optimizer in trainer.optimizers]
+        self._compare()
         self._built = [[_settings(group) for group in optimizer.param_groups] for optimizer in trainer.optimizers]
         self._base = [list(found.base_lrs) for found in _schedules(trainer)]
 
@@ -57,6 +59,21 @@ class RecipeWins(Callback):
             for group, rate in zip(schedule.optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate
             schedule._last_lr = rates
+
+    def _compare(self) -> None:
+        theirs = [kind for kind in self._saved if not kind.startswith("DeepSpeed")]  # of older checkpoints
+        if theirs and theirs != self._kinds:
+            raise ConfigError(
+                f"the checkpoint's optimiser is {', '.join(theirs)}, the recipe's {', '.join(self._kinds)}, to which "
+                "its state means nothing; undo the change, or begin with --init_from in another --run_dir"
+            )
+
+
+def _kind(optimizer: Any) -> str:
+    """The class that the recipe names, which DeepSpeed wraps or replaces by one that computes on the host."""
+    inner = getattr(optimizer, "optimizer", optimizer)
+    name = type(inner).__name__
+    return name if name != "DeepSpeedCPUAdam" else "AdamW" if inner.adam_w_mode else "Adam"
 
 
 def _settings(group: dict[str, Any]) -> dict[str, Any]:

@@ -269,7 +269,7 @@ def _gather_with_task(task: Any) -> None:
     """Gather, with the task itself, the parameters of modules whose `forward` is never called.
 
     ZeRO 3 gathers a module's own parameters when its `forward` begins; a dual encoder is called by other methods, and
-    its temperature is read by the task.
+    its temperature is read by the task. A frozen part is called by the module that has it, by any of its methods.
     """
     from deepspeed.runtime.zero import register_external_parameter
 
@@ -277,3 +277,6 @@ def _gather_with_task(task: Any) -> None:
         if module is not task and type(module).forward is nn.Module.forward:
             for parameter in module.parameters(recurse=False):
                 register_external_parameter(task, parameter)
+        for part in getattr(module, "rebuilt", ()):
+            for parameter in module.get_submodule(part).parameters(recurse=False):
+                register_external_parameter(module, parameter)

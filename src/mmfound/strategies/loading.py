@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from mmfound.rebuilt import without_rebuilt
 from mmfound.strategies.weights import Weight, trained_weights, weight
 
 
@@ -21,7 +22,7 @@ def load_weights(task: nn.Module, weights: Mapping[str, Tensor]) -> None:
     Raises:
         RuntimeError: when they do not fit, in torch's words.
     """
-    own = task.state_dict(keep_vars=True)
+    own, weights = task.state_dict(keep_vars=True), without_rebuilt(task, weights)
     shapes = {name: tuple(getattr(tensor, "ds_shape", tensor.shape)) for name, tensor in own.items()}
     _check(shapes, {name: tuple(tensor.shape) for name, tensor in weights.items()}, type(task).__name__)
     for name, tensor in own.items():

@@ -14,13 +14,14 @@ from mmfound.batch import ImageTextBatch
 from mmfound.callbacks.ema import average_in
 from mmfound.errors import ConfigError
 from mmfound.optim import Optim
+from mmfound.rebuilt import KeepsRebuiltOut
 from mmfound.strategies.fsdp2 import shard
 from mmfound.strategies.loading import set_weight
 from mmfound.strategies.weights import weight
 from mmfound.tasks.chunks import batch_norms, encode_in_chunks
 
 
-class Task(LightningModule):
+class Task(KeepsRebuiltOut, LightningModule):
     """An objective: reads the keys of `batch_type`, returns named scalar losses.
 
     A subclass implements `compute_losses`; logging, optimiser and bounds are shared. It never sees rank, device,

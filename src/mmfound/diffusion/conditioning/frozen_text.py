@@ -19,11 +19,12 @@ class FrozenText(Conditioner):
     """Hidden states as tokens and the pooled text as vector, each through a learned projection.
 
     A dropped text is one learned token, the others masked, and a learned vector. The tower stays in eval mode and
-    without gradients whatever the trainer calls, out of the optimiser and the average; checkpoints and exports hold it.
+    without gradients whatever the trainer calls, out of optimiser, average and checkpoints (all but DeepSpeed's own);
+    exports hold it.
 
     Args:
         tower: with `hidden(tokens) -> [B, L, T]` and `forward(tokens, token_mask) -> [B, J]`, such as
-            `mmfound.weights.pretrained` gives for the part `text_tower`.
+            `mmfound.weights.pretrained` gives for the part `text_tower`: a run that goes on builds it from there again.
         tower_width: T.
         pooled_width: J.
         width: D.
@@ -35,6 +36,7 @@ class FrozenText(Conditioner):
     """
 
     reads = ("tokens", "token_mask")
+    rebuilt = ("tower",)
 
     def __init__(
         self, tower: nn.Module, tower_width: int, pooled_width: int, width: int, embed_dim: int, drop: float = 0.0
