@@ -96,8 +96,11 @@ def make_released(path: str, folder: Path) -> None:
 def test_documented_command_works(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request):
     monkeypatch.chdir(ROOT)
     arguments = shlex.split(command)[1:]
-    if any(name in command for name in ("../shared", "grocery", "fashion")):
+    if any(name in command for name in ("../shared", "grocery", "fashion", "emoji")):
         request.getfixturevalue("shared_data")
+    if any(name in command for name in ("glide/fashion", "glide/emoji")):
+        tmp_path = beside_shared(request.getfixturevalue("shared_data"), tmp_path)
+        work_in(tmp_path, monkeypatch)
     if arguments[0] == "interpolate":
         for folder in arguments[1:3]:
             make_export("clip/digits", Path(folder).parent, tmp_path, monkeypatch)
@@ -155,10 +158,26 @@ def make_needed(recipe: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def make_export(recipe: str, run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Train a step into a run folder below a working folder, which the test is in from then on."""
+    work_in(folder, monkeypatch)
+    assert main(["fit", "--config", recipe, *SHORT, "--run_dir", str(run)]) == 0
+
+
+def work_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     if not (folder / "recipes").exists():
         (folder / "recipes").symlink_to(ROOT / "recipes")
-    assert main(["fit", "--config", recipe, *SHORT, "--run_dir", str(run)]) == 0
+
+
+def beside_shared(shared_data: Path, folder: Path) -> Path:
+    """A working folder beside the data sets, with Fashion-MNIST's files where its recipes look; test pictures alone."""
+    work = folder / "work"
+    raw = work / "data" / "fashion_mnist" / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    (folder / "shared").symlink_to(shared_data.parent)
+    for packed in (shared_data / "fashion_mnist_idx" / "FashionMNIST" / "raw").glob("t10k-*.gz"):
+        for split in ("t10k", "train"):
+            (raw / packed.stem.replace("t10k", split)).write_bytes(gzip.decompress(packed.read_bytes()))
+    return work
 
 
 def test_other_commands_are_known():
