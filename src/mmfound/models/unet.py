@@ -72,9 +72,7 @@ class UNet(nn.Module):
         factors = [patch * 2**level for level in range(len(multipliers))]
         _check(width, factors, attention_at, attention)
         if positions is not None and positions < 1:
-            raise ConfigError(
-                f"UNet: positions is {positions}; it is the side over patch, {patch}, or null."
-            )
+            raise ConfigError(f"UNet: positions is {positions}; it is the side over patch, {patch}, or null.")
         self.width, self.embed_dim, self.factor, self.patch = width, 4 * width, factors[-1], patch
         self.token_width = attention.token_width if attention else None
         self.recompute = recompute
