@@ -19,10 +19,11 @@ from torch import Tensor
 
 from mmfound.data import Shapes
 from mmfound.data.sources.shapes_scene import CLASSES
-from mmfound.diffusion import ClassifierFree, ClipGuidance, SampleNoise, Stage, draw
+from mmfound.diffusion import ClassifierFree, ClipGuidance, SampleNoise, Sampling, Stage, draw
 from mmfound.encoders import load_encoder, tokenizer_of
 from mmfound.evaluation.attributes import Judge, tally
 from mmfound.metrics.intervals import wilson_interval
+from mmfound.text.tokenizer import Tokenizer
 from mmfound.weights import pretrained
 
 BATCH = 64
@@ -50,13 +51,7 @@ class Setup:
         sampling = copy.copy(self.stage.sampling)
         sampling.guidance = ClassifierFree(free) if free != 1 else None
         sampling.steering = ClipGuidance(self.noised, clip) if clip else None
-        pictures = []
-        for start in range(0, len(self.prompts), BATCH):
-            prompts = self.prompts[start : start + BATCH]
-            batch = {"prompt": prompts, **self.tokenize(prompts)}
-            x0 = draw(self.stage, batch, SampleNoise(0, list(range(start, start + len(prompts)))), sampling)
-            pictures.append(self.stage.space.decode(x0))
-        return torch.cat(pictures)
+        return drawn(self.stage, self.tokenize, self.prompts, sampling)
 
     @torch.inference_mode()
     def scores(self, image: Tensor) -> dict[str, Share]:
@@ -66,7 +61,27 @@ class Setup:
         verdicts = tally(judge.verdict(fit, prompt) for fit, prompt in zip(fits, self.prompts, strict=True))
         found = (self.judge.encoder.embed_image(image) @ self.classes.T).argmax(dim=1)
         right = {"fit": verdicts["all"], "clip": (int((found == self.labels).sum()), len(self.labels))}
-        return {name: (hits / total, *wilson_interval(hits, total)) for name, (hits, total) in right.items()}
+        return {name: share(*counts) for name, counts in right.items()}
+
+
+def drawn(stage: Stage, tokenize: Tokenizer, prompts: list[str], sampling: Sampling) -> Tensor:
+    """[n, 3, S, S] in [0, 1], from the same noise whatever the prompts."""
+    pictures = []
+    for start in range(0, len(prompts), BATCH):
+        some = prompts[start : start + BATCH]
+        noise = SampleNoise(0, list(range(start, start + len(some))))
+        pictures.append(stage.space.decode(draw(stage, {"prompt": some, **tokenize(some)}, noise, sampling)))
+    return torch.cat(pictures)
+
+
+def share(hits: int, total: int) -> Share:
+    """With its 95 % interval."""
+    return (hits / total, *wilson_interval(hits, total))
+
+
+def cell(found: Share) -> str:
+    """Of a table."""
+    return "{:.3f} ({:.3f} to {:.3f})".format(*found)
 
 
 def plot(path: Path, curves: dict[str, dict[float, dict[str, Share]]]) -> None:
@@ -95,8 +110,7 @@ def measured(setup: Setup, kind: str, scales: Sequence[float]) -> dict[float, di
     for scale in scales:
         free, clip = (scale, 0.0) if kind == "classifier-free guidance" else (1.0, scale)
         rows[scale] = setup.scores(setup.drawn(free, clip))
-        cells = [f"{share:.3f} ({low:.3f} to {high:.3f})" for share, low, high in rows[scale].values()]
-        print(f"| {kind} | {scale:g} | {' | '.join(cells)} |", flush=True)
+        print(f"| {kind} | {scale:g} | {' | '.join(map(cell, rows[scale].values()))} |", flush=True)
     return rows
 
 

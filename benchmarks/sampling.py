@@ -11,10 +11,10 @@ import copy
 import time
 
 import torch
-from guidance import BATCH, Setup
+from guidance import Setup, cell, drawn
 from torch import Tensor
 
-from mmfound.diffusion import ClassifierFree, Ddpm, DpmSolver2M, Heun, SampleNoise, Sampling, draw
+from mmfound.diffusion import ClassifierFree, Ddpm, DpmSolver2M, Heun, Sampling
 
 SCALE = 2.0
 MIDDLE = (-4.0, 3.0)  # log-SNR
@@ -43,7 +43,7 @@ def options(base: Sampling) -> dict[str, Sampling]:
     }
 
 
-def drawn(setup: Setup, sampling: Sampling) -> tuple[Tensor, float, float]:
+def measured(setup: Setup, sampling: Sampling) -> tuple[Tensor, float, float]:
     """Pictures, rows through the network and CPU-seconds, both for each picture."""
     rows = 0
 
@@ -52,14 +52,10 @@ def drawn(setup: Setup, sampling: Sampling) -> tuple[Tensor, float, float]:
         rows += len(given[0])
 
     hook = setup.stage.network.register_forward_pre_hook(count)
-    start, pictures = time.process_time(), []
-    for first in range(0, len(setup.prompts), BATCH):
-        batch = setup.tokenize(setup.prompts[first : first + BATCH])
-        noise = SampleNoise(0, list(range(first, first + len(batch["tokens"]))))
-        pictures.append(setup.stage.space.decode(draw(setup.stage, batch, noise, sampling)))
+    start, n = time.process_time(), len(setup.prompts)
+    pictures = drawn(setup.stage, setup.tokenize, setup.prompts, sampling)
     hook.remove()
-    n = len(setup.prompts)
-    return torch.cat(pictures), rows / n, (time.process_time() - start) / n
+    return pictures, rows / n, (time.process_time() - start) / n
 
 
 def main() -> None:
@@ -72,9 +68,11 @@ def main() -> None:
     setup = Setup(chosen.base, "", chosen.judge, chosen.samples)
     print("| setting | fit | clean CLIP | calls | CPU-s |\n|---|---|---|---|---|")
     for name, sampling in options(setup.stage.sampling).items():
-        image, calls, seconds = drawn(setup, sampling)
-        cells = [f"{share:.3f} ({low:.3f} to {high:.3f})" for share, low, high in setup.scores(image).values()]
-        print(f"| {name} | {' | '.join(cells)} | {calls:.1f} | {seconds:.3f} |", flush=True)
+        image, calls, seconds = measured(setup, sampling)
+        print(
+            f"| {name} | {' | '.join(map(cell, setup.scores(image).values()))} | {calls:.1f} | {seconds:.3f} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -12,17 +12,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from guidance import cell, drawn, share
 from torch import Tensor, nn
 
 from mmfound.data import Shapes
-from mmfound.diffusion import SampleNoise, Stage, draw
+from mmfound.diffusion import Stage
 from mmfound.diffusion.conditioning import Condition, Conditioner, TrainedText
 from mmfound.encoders import tokenizer_of
 from mmfound.evaluation.attributes import Judge, tally
-from mmfound.metrics.intervals import wilson_interval
 from mmfound.weights import pretrained
 
-BATCH = 64
 SHOWN = ("all", "color", "shape", "relation")
 
 
@@ -42,28 +41,13 @@ class SomeText(Conditioner):
         )
 
 
-def drawn(stage: Stage, tokenize: Any, prompts: list[str]) -> Tensor:
-    """[n, 3, S, S] in [0, 1]."""
-    pictures = []
-    for start in range(0, len(prompts), BATCH):
-        some = prompts[start : start + BATCH]
-        x0 = draw(stage, tokenize(some), SampleNoise(0, list(range(start, start + len(some)))), stage.sampling)
-        pictures.append(stage.space.decode(x0))
-    return torch.cat(pictures)
-
-
 @torch.inference_mode()
 def scores(image: Tensor, prompts: list[str]) -> list[str]:
     """A cell for each score; empty where no prompt says anything of it."""
     judge = Judge()
     verdicts = [judge.verdict(fit, text) for fit, text in zip(judge.fits(image, prompts), prompts, strict=True)]
     hits = tally(verdicts)
-    return [_cell(*hits[name]) if name in hits and hits[name][1] else "" for name in SHOWN]
-
-
-def _cell(hits: int, total: int) -> str:
-    low, high = wilson_interval(hits, total)
-    return f"{hits / total:.3f} ({low:.3f} to {high:.3f})"
+    return [cell(share(*hits[name])) if name in hits and hits[name][1] else "" for name in SHOWN]
 
 
 def main() -> None:
@@ -84,7 +68,7 @@ def main() -> None:
         prompts = [source[index].get("captions", [])[index % len(styles)] for index in range(chosen.samples)]
         for tokens, vector in ((True, True), (False, True), (True, False), (False, False)):
             stage.conditioners = nn.ModuleList([SomeText(whole, tokens, vector)])
-            row = scores(drawn(stage, tokenize, prompts), prompts)
+            row = scores(drawn(stage, tokenize, prompts, stage.sampling), prompts)
             said = ["yes" if way else "no" for way in (tokens, vector)]
             print(f"| {objects} | {' | '.join([*said, *row])} |", flush=True)
 

@@ -111,20 +111,6 @@ def test_concat_is_more_channels_behind_x():
 
 
 @styles
-def test_a_table_of_positions_is_added_behind_the_stem(style: dict[str, Any]):
-    placed, plain = trained(style, patch=2, attention_at=[4], positions=4), fresh(style, patch=2, attention_at=[4])
-    state = placed.state_dict()
-    table = state.pop("positions")
-    plain.load_state_dict(state)
-    plain.stem.register_forward_hook(lambda stem, given, out: out + table)
-    _, time, condition = inputs()
-    x = torch.randn(2, 3, 8, 8)
-    torch.testing.assert_close(placed(x, time, condition), plain(x, time, condition))
-    placed.positions = nn.Parameter(torch.zeros_like(table))
-    assert not torch.allclose(placed(x, time, condition), plain(x, time, condition), atol=1e-2)
-
-
-@styles
 def test_patches_are_the_network_on_folded_pixels(style: dict[str, Any]):
     patched, plain = trained(style, patch=2, attention_at=[4]), UNet(12, 24, 16, [1, 2], 1, **style, attention_at=[2])
     state = patched.state_dict()
@@ -231,7 +217,6 @@ def test_memory_format_does_not_change_values(style: dict[str, Any]):
         ({"attention_at": [4]}, r"attention_at has 4.*\[1, 2\]"),
         ({"attention_at": [1], "patch": 2}, r"attention_at has 1.*\[2, 4\]"),
         ({"patch": 0}, "patch is 0"),
-        ({"positions": 0}, "positions is 0"),
         ({"attention": None}, r"attention_at is \[2\], and no kind"),
     ],
 )
@@ -250,12 +235,6 @@ def test_heads_are_said_in_one_way():
     [
         (fresh(), torch.zeros(1, 3, 9, 8), Condition(), "1/2 of their side, and 2 does not divide 9 x 8"),
         (fresh(), torch.zeros(1, 3, 8, 8), Condition(), "width 12, and the condition has none"),
-        (
-            fresh(positions=4),
-            torch.zeros(1, 3, 8, 8),
-            Condition(),
-            "for 4 x 4 pixels, .* 8 x 8; set positions",
-        ),
         (fresh(), torch.zeros(1, 3, 8, 8), Condition(torch.zeros(1, 2, 5)), "width 12, and the condition has some of"),
         (
             fresh(attention=Joint(head_dim=8)),

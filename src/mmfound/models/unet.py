@@ -45,9 +45,6 @@ class UNet(nn.Module):
         recompute: keep only the inputs of each block for the backward pass and compute the rest again.
         patch: side of the squares of pixels that the first level takes as one, each as its own channels: 2 saves three
             quarters of the work where pictures are small and simple. Factors count from the pixels.
-        positions: side of a learned table that is added to the first level's features, one row for each of its
-            places; pictures then have `patch` times that side. Without, all that tells a place is how far the borders
-            are, which small networks do not learn in the noisiest steps, where text decides what goes where.
 
     Raises:
         ConfigError: when sizes do not fit each other.
@@ -66,14 +63,11 @@ class UNet(nn.Module):
         attention: Attention | None = None,
         recompute: bool = False,
         patch: int = 1,
-        positions: int | None = None,
     ) -> None:
         super().__init__()
         factors = [patch * 2**level for level in range(len(multipliers))]
         _check(width, factors, attention_at, attention)
-        if positions is not None and positions < 1:
-            raise ConfigError(f"UNet: positions is {positions}; it is the side over patch, {patch}, or null.")
-        self.width, self.embed_dim, self.factor, self.patch = width, 4 * width, factors[-1], patch
+        self.width, self.embed_dim, self.factor = width, 4 * width, factors[-1]
         self.token_width = attention.token_width if attention else None
         self.recompute = recompute
         make = Ways(
@@ -88,7 +82,6 @@ class UNet(nn.Module):
             nn.Linear(width, self.embed_dim), nn.SiLU(), nn.Linear(self.embed_dim, self.embed_dim)
         )
         self.stem = nn.Conv2d(in_channels, width, 3 * patch, stride=patch, padding=patch)
-        self.positions = None if positions is None else nn.Parameter(torch.randn(width, positions, positions) * 0.02)
         self.down, links = make.down(width, channels, blocks)
         self.middle = make.middle(channels[-1])
         self.up = make.up(channels, blocks, links)
@@ -114,8 +107,6 @@ class UNet(nn.Module):
             x = torch.cat([x, condition.concat.to(x.dtype)], dim=1)
         context = self._context(time.expand(len(x)), condition)
         h_BCHW = self.stem(_laid_out(x.to(self.stem.weight.dtype)))
-        if self.positions is not None:
-            h_BCHW = h_BCHW + self.positions.to(h_BCHW.dtype)
         links = [h_BCHW]
         for layers in self.down:
             h_BCHW = self._run(layers, h_BCHW, context)
@@ -144,11 +135,6 @@ class UNet(nn.Module):
             raise ConfigError(
                 f"the U-Net halves pictures down to 1/{self.factor} of their side, and {self.factor} does not divide "
                 f"{height} x {width} pixels; choose another size, or fewer multipliers."
-            )
-        if self.positions is not None and (height, width) != (side := self.patch * self.positions.shape[-1], side):
-            raise ConfigError(
-                f"the U-Net has a table of positions for {side} x {side} pixels, and the pictures have {height} x "
-                f"{width}; set positions to their side over patch, {self.patch}."
             )
         added = 0 if condition.concat is None else condition.concat.shape[1]
         if channels + added != self.stem.in_channels:
