@@ -145,6 +145,8 @@ def test_ddim_is_that_of_diffusers_with_epsilon_derived_from_the_clipped_x0(eta,
     if exact:
         scheduler.alphas_cumprod = table(betas)
     times = TRAILING if spacing == "trailing" else LEADING[:-1]
+    if betas == "squaredcos_cap_v2" and not exact:  # 1 - 0.999 of time 999 has few digits in float32
+        times = [time for time in times if time < 999]
     start = first(dtype=torch.float64)
     draws = list(torch.randn(len(times), *start.shape, generator=torch.Generator().manual_seed(2)).double())
     x = start
