@@ -49,7 +49,7 @@ def glide(size: int = SIZE) -> Stage:
         DiscreteSchedule(CosineBetas()),
         Epsilon(),
         PixelSpace(size),
-        [TrainedText(GlideText(300, CONTEXT, 8, 1, 2, 32), drop=0.3)],
+        [TrainedText(GlideText(320, CONTEXT, 8, 1, 2, 32), drop=0.3)],
         LearnedRange(),
         sampling,
     )

@@ -14,7 +14,8 @@ from mmfound.nn.transformer import Block
 class GlideText(nn.Module):
     """Bidirectional pre-norm transformer that sees its padding: a learned vector for each position.
 
-    Every text has `context` positions. What follows its tokens is padding, and the empty text is nothing else.
+    Every text has `context` positions. What follows its tokens is padding, and the empty text is nothing else. Token
+    embeddings start from N(0, 1), as in the released code: from small ones, what words mean is learned late.
 
     Source: Nichol et al. 2021, arXiv:2112.10741, section 3; the paddings as in the weights that OpenAI released.
 
@@ -36,6 +37,7 @@ class GlideText(nn.Module):
         self.blocks = nn.ModuleList(Block(width, heads, "gelu") for _ in range(depth))
         self.ln_final = nn.LayerNorm(width)
         self.vector_proj = nn.Linear(width, embed_dim)
+        nn.init.normal_(self.token_embedding.weight)
         nn.init.normal_(self.positional_embedding, std=0.01)
         nn.init.normal_(self.padding_embedding, std=0.01)
         for block in self.blocks:
