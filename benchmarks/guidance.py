@@ -6,7 +6,8 @@
     python benchmarks/guidance.py --plot docs/images/guidance.png
 
 Every setting draws the same prompts from the same noise. They are judged by the fit of the renderer and by a clean CLIP
-of another seed and width, which must find the prompt's class among the 64. 95 % intervals (Wilson).
+of another seed and width, which must find the prompt's class among the 64. 95 % intervals (Wilson). CLIP guides the
+base model as it reads the prompt, and as it reads the empty caption: then all beyond chance comes from CLIP.
 """
 
 import argparse
@@ -47,7 +48,7 @@ class Setup:
             self.classes = self.judge.encoder.embed_text(text["tokens"], text["token_mask"])
 
     def drawn(self, free: float, clip: float) -> Tensor:
-        """[n, 3, 32, 32] under a scale of each kind of guidance; 1 and 0 are none."""
+        """[n, 3, 32, 32] under a scale of each kind of guidance; 1 and 0 are none, and `free` 0 the empty caption."""
         sampling = copy.copy(self.stage.sampling)
         sampling.guidance = ClassifierFree(free) if free != 1 else None
         sampling.steering = ClipGuidance(self.noised, clip) if clip else None
@@ -88,7 +89,7 @@ def plot(path: Path, curves: dict[str, dict[float, dict[str, Share]]]) -> None:
     """Both scores over the scales of each kind of guidance."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, len(curves), figsize=(9, 3.2), sharey=True)
+    figure, axes = plt.subplots(1, len(curves), figsize=(12, 3.2), sharey=True)
     for axis, (kind, by_scale) in zip(axes, curves.items(), strict=True):
         for judge, label in (("fit", "fit of the renderer"), ("clip", "clean CLIP")):
             shares = [scores[judge] for scores in by_scale.values()]
@@ -104,11 +105,15 @@ def plot(path: Path, curves: dict[str, dict[float, dict[str, Share]]]) -> None:
     figure.savefig(path, dpi=110)
 
 
+# By kind of guidance, with the scale of the classifier-free one where only CLIP's changes.
+KINDS = {"classifier-free guidance": None, "CLIP guidance": 1.0, "CLIP guidance, empty caption": 0.0}
+
+
 def measured(setup: Setup, kind: str, scales: Sequence[float]) -> dict[float, dict[str, Share]]:
     """Scores by scale, told as they come."""
-    rows = {}
+    rows, fixed = {}, KINDS[kind]
     for scale in scales:
-        free, clip = (scale, 0.0) if kind == "classifier-free guidance" else (1.0, scale)
+        free, clip = (scale, 0.0) if fixed is None else (fixed, scale)
         rows[scale] = setup.scores(setup.drawn(free, clip))
         print(f"| {kind} | {scale:g} | {' | '.join(map(cell, rows[scale].values()))} |", flush=True)
     return rows
@@ -122,14 +127,13 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=256)
     parser.add_argument("--free", type=float, nargs="+", default=[1, 1.5, 2, 3, 4])
     parser.add_argument("--clip", type=float, nargs="+", default=[0, 0.25, 0.5, 1, 2, 4])
+    parser.add_argument("--alone", type=float, nargs="+", default=[0, 1, 4, 16])
     parser.add_argument("--plot", type=Path)
     chosen = parser.parse_args()
     setup = Setup(chosen.base, chosen.noised, chosen.judge, chosen.samples)
     print("| guidance | scale | fit | clean CLIP |\n|---|---|---|---|")
-    curves = {
-        "classifier-free guidance": measured(setup, "classifier-free guidance", chosen.free),
-        "CLIP guidance": measured(setup, "CLIP guidance", chosen.clip),
-    }
+    scales = zip(KINDS, (chosen.free, chosen.clip, chosen.alone), strict=True)
+    curves = {kind: measured(setup, kind, some) for kind, some in scales}
     if chosen.plot:
         plot(chosen.plot, curves)
 
