@@ -1,9 +1,15 @@
 """Models of other libraries with the structure of each that was released, shrunken, and random weights that matter."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from mmfound import weights
+from mmfound.models import DualEncoder
 
 CONTEXT, VOCABULARY = 16, 60
 # Layers and heads as released; widths are multiples of 64 with heads 64 wide, depths are cut where they only cost time.
@@ -110,3 +116,16 @@ def assert_same(ours: Tensor, theirs: Tensor, tolerance: float = 1e-5) -> None:
     assert theirs.abs().max() > 0.05, "an output near zero would agree with anything"
     assert (theirs[0] - theirs[1]).abs().max() > 0.003, "an output that ignores its input would agree with anything"
     torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
+
+
+def loaded(path: Path | str, **said: Any) -> DualEncoder:
+    module = weights.pretrained(path, **said)
+    assert isinstance(module, DualEncoder)
+    return module
+
+
+def save_open_clip(folder: Path, model: Any, config: dict[str, Any], preprocess: dict[str, Any] | None = None) -> None:
+    folder.mkdir(exist_ok=True)
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / "model.safetensors")
+    content = {"model_cfg": config, "preprocess_cfg": preprocess or {}}
+    (folder / "open_clip_config.json").write_text(json.dumps(content))
