@@ -12,17 +12,17 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from mmfound.callbacks.divergence import Divergence, RolledBack
+from mmfound.callbacks.divergence import Divergence
 from mmfound.cli import install, ranks, report, results, start
 from mmfound.cli.arguments import Arguments
+from mmfound.cli.fitting import Fitting
 from mmfound.cli.misfit import ERRORS, misfit
 from mmfound.cli.mistakes import refused
 from mmfound.cli.parser import MODE, RecipeParser
-from mmfound.errors import ConfigError, DivergedError, Preempted, RunEnded, user_error
+from mmfound.errors import ConfigError, Preempted, RunEnded, user_error
 from mmfound.evaluation.evaluator import Evaluator
 from mmfound.runs import durable, folder, launched, network, saved, slurm, summary, world
 from mmfound.runs.checkpoint_io import DurableIO
-from mmfound.runs.checkpoints import OthersFound
 from mmfound.runs.environment import as_json
 from mmfound.runs.initial import load_initial
 from mmfound.runs.lock import Lock
@@ -158,7 +158,7 @@ class Cli(LightningCLI):
         self.at_exit.callback(self.lock.release)
         self.at_exit.push(self._note_failure)
         for path in durable.sweep(self.run_folder / saved.FOLDER):
-            say(f"removed {path}, which was never finished")
+            report.say(f"removed {path}, which was never finished")
 
     def _note_failure(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         """What ended a start outside of training, where a callback does it; and forget a recipe that was refused."""
@@ -241,70 +241,35 @@ class Cli(LightningCLI):
         """Train until the end, going back as often as the recipe allows."""
         self._keep()
         if self.checkpoint is not None:
-            say(f"going on from {self.checkpoint}")
+            report.say(f"going on from {self.checkpoint}")
         elif self.settings.init_from is not None:
             load_initial(self.model, Path(self.settings.init_from))
-            say(f"beginning with the weights of {self.settings.init_from}")
+            report.say(f"beginning with the weights of {self.settings.init_from}")
         launched.prepare(self.trainer)
         self.at_exit.push(self._end_ranks)
         if self.only_ends:
             keeps.end_again(self.trainer)
-        modes = [(part, part.training) for part in self.model.modules()]
-        while True:
-            keeps.goes_on_from(self.checkpoint)
-            try:
-                self.trainer.fit(**self._prepare_subcommand_kwargs("fit"))
-                break
-            except OthersFound as others:
-                self.checkpoint = start.older(self.run_folder, others.step)
-                self._rewind()
-                say(f"a newer checkpoint is damaged; going on from {self.checkpoint}")
-            except RolledBack as back:
-                self._roll_back(back)
-                for part, training in modes:  # it may have come out of a validation
-                    part.training = training
-            except Exception as error:
-                elsewhere = summary.failed_elsewhere(self.run_folder, self.trainer)
-                if user_error(error) is not None or elsewhere is None:
-                    raise
-                raise elsewhere from None  # what was met is the end of the connection to that rank
+        fitting = Fitting(self.trainer, self.model, self.datamodule, self.run_folder)
+        fitting.run(keeps, self.checkpoint, self._fit_from)
         if keeps.stopping.ended_by is not None:
             raise keeps.stopping.ended_by
-        say(report.after_fit(self.run_folder, self.command))
+        report.say(report.after_fit(self.run_folder, self.command))
+
+    def _fit_from(self, checkpoint: Path | None) -> None:
+        self.checkpoint = checkpoint
+        self.trainer.fit(**self._prepare_subcommand_kwargs("fit"))
 
     def _requeue(self) -> None:
         """Go on by itself under Slurm; the other ranks stay meanwhile, for `srun` may kill all when one has ended."""
         if self.keeps is None or not slurm.job():
             return
         if self.lock is not None:
-            say(slurm.requeue())
+            report.say(slurm.requeue())
         self.keeps.agreement.meet(_LEAVE_TOGETHER)
 
     def _end_ranks(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         agreed = error is None or isinstance(user_error(error), RunEnded)
         launched.end(self.trainer, 30.0 if agreed else 5.0)
-
-    def _roll_back(self, back: RolledBack) -> None:
-        """Take up the newest checkpoint, and leave out what went wrong after it."""
-        self.trainer.strategy.barrier("rolled back")
-        self.checkpoint, _ = saved.newest_good(self.run_folder)
-        if self.checkpoint is None:
-            raise DivergedError(f"{back}, and there is no checkpoint yet to go back to. Lower the learning rate")
-        skip = getattr(self.datamodule, "skip", None)
-        if skip is None:
-            raise DivergedError(
-                f"{back}, and {type(self.datamodule).__name__} cannot leave samples out; use policy stop"
-            )
-        skip(back.position)
-        self._rewind()
-        say(f"{back}\nback to {self.checkpoint}; the batch at {back.position} is left out from now on")
-
-    def _rewind(self) -> None:
-        """Take back what was logged after the checkpoint."""
-        for logger in self.trainer.loggers:
-            rewind = getattr(logger, "rewind", None)
-            if rewind is not None:
-                rewind(self.steps_done)
 
     @rank_zero_only
     def _keep(self) -> None:
@@ -314,7 +279,7 @@ class Cli(LightningCLI):
         text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
         if last is not None and self.checkpoint is not None:
             for line in folder.changes(yaml.safe_load(last.read_text(encoding="utf-8")), config):
-                say(f"changed since {last.name}: {line}")
+                report.say(f"changed since {last.name}: {line}")
         kept = folder.keep_text(self.run_folder, "config.yaml", text)
         self.new_config = None if kept == last else kept
         folder.keep_text(self.run_folder, "env.json", as_json())
@@ -329,16 +294,16 @@ class Cli(LightningCLI):
 
     def after_predict(self) -> None:
         """Say where they are."""
-        say(f"{self.checkpoint or self.run_folder}: predictions in {self.run_folder / 'predictions'}")
+        report.say(f"{self.checkpoint or self.run_folder}: predictions in {self.run_folder / 'predictions'}")
 
     @rank_zero_only
     def _scores(self, split: str) -> None:
         metrics = summary.numbers(self.trainer.callback_metrics)
         evaluators = self.config_init[self.chosen]["evaluators"]
         tables = results.tables_of(evaluators)
-        say(f"{self.checkpoint or self.run_folder}:\n{report.table(metrics)}")
+        report.say(f"{self.checkpoint or self.run_folder}:\n{report.table(metrics)}")
         if tables:
-            say(results.shown(tables, self.run_folder / results.FOLDER, split))
+            report.say(results.shown(tables, self.run_folder / results.FOLDER, split))
         about = {
             "weights": None if self.checkpoint is None else str(self.checkpoint),
             "step": self.steps_done,
@@ -346,14 +311,8 @@ class Cli(LightningCLI):
             "sources": results.fingerprints(evaluators),
             "model": self._resolved().get("model"),
         }
-        say(f"written: {results.write(self.run_folder, split, metrics, tables, about)}")
+        report.say(f"written: {results.write(self.run_folder, split, metrics, tables, about)}")
         results.log(self.run_folder, split, self.steps_done, metrics, tables)
         if self.checkpoint is None or self.checkpoint.parent == self.run_folder / saved.FOLDER:
             before = summary.read(self.run_folder)
             summary.write(self.run_folder, {**before, "metrics": {**before.get("metrics", {}), **metrics}})
-
-
-@rank_zero_only
-def say(text: str) -> None:
-    """Print once for all processes."""
-    print(text, flush=True)

@@ -4,9 +4,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
 from mmfound.runs import summary
 
 _ANEW = "to start anew: name another folder, --run_dir runs/NAME"
+
+
+@rank_zero_only
+def say(text: str) -> None:
+    """Print once for all processes."""
+    print(text, flush=True)
 
 
 def table(metrics: Mapping[str, float | None]) -> str:

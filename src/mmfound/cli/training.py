@@ -14,8 +14,9 @@ from jsonargparse._deprecated import JsonargparseDeprecationWarning
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 
 from mmfound.cli.arguments import write_out
-from mmfound.cli.command import Cli, Finished, say
+from mmfound.cli.command import Cli, Finished
 from mmfound.cli.parser import install_loader
+from mmfound.cli.report import say
 
 
 def main(subcommand: str, argv: list[str]) -> int:
