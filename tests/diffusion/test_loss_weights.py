@@ -41,13 +41,6 @@ def test_min_snr_counts_x0_by_the_smaller_of_snr_and_gamma_under_every_predictio
     torch.testing.assert_close(implied, SNR.clamp(max=gamma))
 
 
-def test_a_floor_keeps_high_noise():
-    expected = torch.where(SNR < 1, 1.0, torch.where(SNR > 5, 5.0, SNR))
-    torch.testing.assert_close(MinSnr(5, floor=1)(LEVEL, X0()), expected)
-    with pytest.raises(ConfigError, match="floor is 6; it goes from 0, for none, to gamma, 5"):
-        MinSnr(5, floor=6)
-
-
 def test_min_snr_on_outputs_has_the_published_forms():
     least = SNR.clamp(max=5)
     torch.testing.assert_close(MinSnr(5)(LEVEL, Epsilon()), least / SNR)

@@ -18,7 +18,7 @@ COMMAND = ["--config", "clip/digits", "--config", str(RESUME / "drill.yaml"), "-
 
 OFFLOAD = "deepspeed_zero3_offload"
 SHARDED = ["fsdp2", "deepspeed_zero1", "deepspeed_zero2", "deepspeed_zero3", OFFLOAD]
-CUT = ["fsdp2", "deepspeed_zero2", "deepspeed_zero3", OFFLOAD]
+CUT = [overlay for overlay in SHARDED if overlay != "deepspeed_zero1"]
 
 Fit = tuple[Sequence[str], Mapping[str, str]]  # options, environment
 

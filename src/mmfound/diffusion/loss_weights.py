@@ -50,26 +50,19 @@ class CleanUniform(CleanWeight):
 
 
 class MinSnr(CleanWeight):
-    """min(SNR, gamma) on x0 (Hang et al. 2023, arXiv:2303.09556), but at least `floor`.
+    """min(SNR, gamma) on x0 (Hang et al. 2023, arXiv:2303.09556).
 
-    Under v that leaves errors of the output a weight of min(SNR, gamma) / (SNR + 1), next to nothing at high noise; a
-    floor of 1 keeps what the whole picture shows, as the truncated SNR of Salimans & Ho 2022, arXiv:2202.00512, does.
+    Under v that leaves errors of the output a weight of min(SNR, gamma) / (SNR + 1), next to nothing at high noise.
 
     Args:
         gamma: above this SNR all levels count the same.
-        floor: and below this one; 0 for none.
-
-    Raises:
-        ConfigError: when gamma is not above 0, or the floor above it or below 0.
     """
 
-    def __init__(self, gamma: float = 5.0, floor: float = 0.0) -> None:
-        self.gamma, self.floor = _positive("MinSnr", "gamma", gamma), floor
-        if not 0 <= floor <= gamma:
-            raise ConfigError(f"MinSnr: floor is {floor}; it goes from 0, for none, to gamma, {gamma}.")
+    def __init__(self, gamma: float = 5.0) -> None:
+        self.gamma = _positive("MinSnr", "gamma", gamma)
 
     def on_x0(self, level: Level) -> Tensor:
-        return level.snr.clamp(self.floor, self.gamma)
+        return level.snr.clamp(max=self.gamma)
 
 
 class SoftMinSnr(CleanWeight):
