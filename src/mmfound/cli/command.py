@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from mmfound.callbacks.divergence import Divergence
-from mmfound.cli import install, ranks, report, results, start
+from mmfound.cli import install, precision, ranks, report, results, start
 from mmfound.cli.arguments import Arguments
 from mmfound.cli.fitting import Fitting
 from mmfound.cli.misfit import ERRORS, misfit
@@ -193,6 +193,7 @@ class Cli(LightningCLI):
         except MisconfigurationException as error:
             raise ConfigError(f"trainer: {error} (`mmfound doctor` shows what this machine has)") from error
         slurm.leave_to_us(trainer)
+        precision.compute_in_float32_if_faster(trainer)
         if isinstance(trainer.strategy, FolderSaving):
             trainer.strategy.trusted = self.settings.weights_only is False
         if self.keeps is not None:
