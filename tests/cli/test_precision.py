@@ -1,6 +1,7 @@
 """bf16-mixed on processors with and without instructions for bfloat16."""
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ def test_bfloat16_is_left_out_where_it_is_slow(monkeypatch: pytest.MonkeyPatch, 
 
 
 @pytest.mark.parametrize("chosen", ["32-true", "bf16-true"])
-def test_other_precisions_stay(monkeypatch: pytest.MonkeyPatch, chosen: str):
+def test_other_precisions_stay(monkeypatch: pytest.MonkeyPatch, chosen: Literal["32-true", "bf16-true"]):
     monkeypatch.setattr(precision, "bfloat16_slowdown", lambda: 30.0)
     trainer = Trainer(accelerator="cpu", precision=chosen, logger=False)
     precision.compute_in_float32_if_faster(trainer)

@@ -31,8 +31,8 @@ def compute_in_float32_if_faster(trainer: Trainer) -> None:
     if slower > _TOO_SLOW:
         trainer.strategy.precision_plugin = Precision()
         say(
-            f"precision bf16-mixed: this processor multiplies bfloat16 {slower:.0f} times slower than float32, so the run "
-            "computes in float32 (to say so yourself: --trainer.precision 32-true)"
+            f"precision bf16-mixed: this processor multiplies bfloat16 {slower:.0f} times slower than float32, so the "
+            "run computes in float32 (to say so yourself: --trainer.precision 32-true)"
         )
 
 
