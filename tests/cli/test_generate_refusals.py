@@ -90,7 +90,13 @@ BAD = {
     "a class that there is not": (
         ("--from", "classes", "--label", "3"),
         2,
-        "has classes: 3, but the data have label 3",
+        "has classes: 3, but is given label 3",
+    ),
+    "a class below the first": (("--from", "classes", "--label", "-1"), 2, "has classes: 3, but is given label -1"),
+    "a CLIP of another size": (
+        (*BASE, *RED, "--clip", "clip", "--clip_scale", "1"),
+        2,
+        "clip takes pictures of 16 pixels a side, and the first export draws them of 8",
     ),
     "an unknown axis": ((*BASE, *RED, "--grid", "guidence=1,2"), 2, "did you mean 'guidance'?"),
     "an axis of words": ((*BASE, *RED, "--grid", "steps=a,b"), 2, "a is not 1 or more"),

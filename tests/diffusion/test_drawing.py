@@ -27,7 +27,9 @@ from mmfound.diffusion import (
     V,
     draw,
 )
-from mmfound.diffusion.conditioning import Condition, Conditioner
+from mmfound.diffusion.clamping import clamped
+from mmfound.diffusion.conditioning import Condition, Conditioner, draws
+from mmfound.diffusion.estimates import Estimate
 from mmfound.diffusion.spaces import PixelSpace
 from mmfound.diffusion.stage import Stage
 from mmfound.errors import ConfigError
@@ -220,3 +222,29 @@ def test_settings_out_of_range_are_refused(setting, value):
 
 def test_no_gradients_are_kept():
     assert not draw(stage(), LABELS, SampleNoise(0, range(6))).requires_grad
+
+
+class Noisy(Label):
+    """A random vector in place of the label's: the condition and the null differ only where they draw differently."""
+
+    def forward(self, batch: Mapping[str, Any], dropped_B: Tensor) -> Condition:
+        return Condition(vector=draws.normal(batch, torch.empty(len(dropped_B), 16), 7))
+
+
+def test_the_condition_and_the_null_draw_the_same():
+    torch.manual_seed(0)
+    schedule = DiscreteSchedule(CosineBetas())
+    model = Stage(Convolutions(), schedule, V(), PixelSpace(SIZE), [Noisy(0.1)]).eval()
+    batch = {"label": torch.zeros(3, dtype=torch.int64)}
+    guided, plain = (
+        draw(model, batch, SampleNoise(0, range(3)), Sampling(steps=4, guidance=ClassifierFree(scale)))
+        for scale in (5.0, 1.0)
+    )
+    torch.testing.assert_close(guided, plain)
+
+
+def test_a_mask_of_numbers_is_known_from_a_half_up():
+    mask = torch.tensor([0.0, 0.3, 0.5, 1.0]).expand(1, 1, 8, 4).repeat(1, 1, 1, 2)
+    held = clamped(lambda x, level: Estimate(x, None), torch.ones(1, 3, 8, 8), mask)
+    x0 = held(torch.zeros(1, 3, 8, 8), DiscreteSchedule(CosineBetas()).level(torch.tensor(3.0))).x0
+    assert x0[0, 0, 0].tolist() == [0, 0, 1, 1, 0, 0, 1, 1]

@@ -78,3 +78,5 @@ def test_the_noise_is_refused_where_there_is_no_signal_and_accepted_where_there_
     check(DiscreteSchedule(CosineBetas()), Epsilon())
     with pytest.raises(ConfigError, match=r"Epsilon cannot be used with ZeroTerminal.*999.*Predict V"):
         check(ZeroTerminal(DiscreteSchedule(CosineBetas())), Epsilon())
+    with pytest.raises(ConfigError, match=r"Epsilon cannot be used with CosineSchedule"):
+        check(CosineSchedule(max_time=1.0), Epsilon())  # where rounding alone leaves a signal

@@ -11,6 +11,7 @@ from mmfound.data.datamodule import ImageTextData
 from mmfound.data.sources.shapes_prompt import asked
 from mmfound.data.sources.shapes_render import render
 from mmfound.data.sources.shapes_scene import Item, Scene
+from mmfound.evaluation.prompted import OWN
 from mmfound.text.tokenizer import TokenBatch
 
 PLACES = {"top": 0.19, "middle": 0.5, "bottom": 0.81, "left": 0.19, "right": 0.81}
@@ -29,7 +30,7 @@ class Bytes:
 
 
 class Draws(nn.Module):
-    """Draws exactly what its prompt asks for; or, with `blind`, the same for all; or noise."""
+    """Draws exactly what its prompt asks for; or, with `peeks`, what the sample's own prompt does; or noise."""
 
     def __init__(self, kind: str = "obeys") -> None:
         super().__init__()
@@ -41,9 +42,11 @@ class Draws(nn.Module):
         self.seen += indices
         if self.kind == "noise":
             return torch.rand(len(indices), 3, 32, 32)
-        if self.kind == "blind":
-            return batch["image"]
+        assert "image" not in batch
         texts = ["".join(chr(token) for token in row if token) for row in batch["tokens"].tolist()]
+        assert batch["prompt"] == texts
+        if self.kind == "peeks":
+            texts = [meta[OWN] for meta in batch["meta"]]
         return torch.stack([picture(text, 7 * index) for text, index in zip(texts, indices, strict=True)])
 
 

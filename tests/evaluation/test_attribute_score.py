@@ -40,13 +40,13 @@ def test_a_model_that_obeys_gets_one_and_chance_under_shuffled_prompts():
     assert rows["all_seen"][7] == rows["found_seen"][7] == 1  # true pictures
 
 
-def test_noise_gets_nothing_and_a_model_without_ears_chance():
+def test_noise_gets_nothing_and_a_model_that_peeks_at_the_sample_shows():
     source = shapes()
     noise = AttributeScore(source, samples=16, shuffled=0).evaluate(Draws("noise"), data(source))
     assert noise["found_seen"] == noise["all_seen"] == noise["color_seen"] == 0
     assert "shuffled_seen" not in noise
-    leak = AttributeScore(source, samples=16, shuffled=16).evaluate(Draws("blind"), data(source))
-    assert leak["shuffled_seen"] == 1  # it draws the sample's picture whatever is asked for: that shows here
+    leak = AttributeScore(source, samples=16, shuffled=16).evaluate(Draws("peeks"), data(source))
+    assert leak["shuffled_seen"] == 1  # it draws the sample's own prompt whatever is asked for: that shows here
 
 
 def test_a_detector_is_compared_to_the_prompt_and_to_the_fit():

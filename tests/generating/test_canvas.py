@@ -86,3 +86,22 @@ def test_a_picture_of_the_stages_side_is_taken_as_it_is():
 def test_central_square_leaves_out_as_much_on_both_ends():
     picture = torch.arange(3 * 4 * 10, dtype=torch.uint8).reshape(3, 4, 10)
     torch.testing.assert_close(central_square(picture) * 255, picture[:, :, 3:7].float())
+
+
+@pytest.mark.parametrize("side", [8, 32, 64, 80])
+def test_what_is_known_of_a_resized_picture_shows_nothing_of_the_hole(side: int):
+    hole = torch.zeros(1, 64, 64, dtype=torch.bool)
+    hole[:, 20:41, 13:50] = True
+    grey = torch.full((3, 64, 64), 0.5)
+    given, other = (Given(torch.where(hole, inside, grey), hole) for inside in (0.0, 1.0))
+    assert torch.equal(given.known_image_at(side), other.known_image_at(side))
+    known = given.known_at(side)
+    assert 0 < known.sum() < side * side
+    torch.testing.assert_close(given.known_image_at(side) * known, 0.5 * known.expand(3, side, side))
+
+
+def test_what_is_known_far_from_the_hole_is_resized_as_usual():
+    hole = torch.zeros(1, 64, 64, dtype=torch.bool)
+    hole[:, :8, :8] = True
+    given = Given(torch.rand(3, 64, 64), hole)
+    torch.testing.assert_close(given.known_image_at(16)[:, 8:, 8:], given.image_at(16)[:, 8:, 8:])

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from mmfound.errors import ConfigError
 from mmfound.generating.files import facts_of, is_drawn, write_picture
@@ -41,6 +42,12 @@ def test_half_a_file_is_drawn_again_and_somebody_elses_is_not_touched(tmp_path: 
     assert not is_drawn(path, FACTS)
     path.write_bytes(b"")
     assert not is_drawn(path, FACTS)
+    write_picture(path, PIXELS, FACTS)
+    broken = PngInfo()
+    broken.add_text("mmfound", "{")
+    Image.fromarray(PIXELS).save(path, pnginfo=broken)
+    with pytest.raises(ConfigError, match="is in the way"):
+        is_drawn(path, FACTS)
     for kind in ("PNG", "JPEG"):
         Image.fromarray(PIXELS).save(path, kind)
         with pytest.raises(ConfigError, match="is in the way"):

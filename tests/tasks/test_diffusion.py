@@ -23,7 +23,8 @@ from mmfound.diffusion import (
     Sampling,
     Static,
 )
-from mmfound.diffusion.conditioning import Condition, Conditioner, TrainedText
+from mmfound.diffusion.clip_guidance import ClipGuidance
+from mmfound.diffusion.conditioning import Condition, Conditioner, LowResolution, TrainedText
 from mmfound.diffusion.objective import variational_losses
 from mmfound.diffusion.spaces import PixelSpace
 from mmfound.diffusion.stage import Stage
@@ -35,6 +36,7 @@ from mmfound.tasks import Diffusion
 from mmfound.tasks.denoising_checks import check_captions, check_rate, check_x0, memory_needed
 from mmfound.text import TrainedBpe
 from tests.callbacks.fakes import IGNORED, make_trainer
+from tests.generating.stages import clip_export
 
 pytestmark = IGNORED
 SIZE, CONTEXT = 8, 16
@@ -202,8 +204,15 @@ def data(folder: Path, **options: Any) -> ImageTextData:
     )
 
 
-def fit(folder: Path, steps: int, *callbacks: Callback, checkpoint: Path | None = None, **options: Any) -> Diffusion:
-    module = task(seed=steps if checkpoint else 0)
+def fit(
+    folder: Path,
+    steps: int,
+    *callbacks: Callback,
+    checkpoint: Path | None = None,
+    module: Diffusion | None = None,
+    **options: Any,
+) -> Diffusion:
+    module = module or task(seed=steps if checkpoint else 0)
     trainer = make_trainer(folder, [Ema(0.9), StepSeed(7), *callbacks], max_steps=steps, val_check_interval=2)
     trainer.fit(module, datamodule=data(folder, **options), ckpt_path=checkpoint, weights_only=False)
     trainer.save_checkpoint(folder / f"{steps}.ckpt")
@@ -324,3 +333,25 @@ def test_a_task_begins_with_the_weights_of_one_with_fewer_channels():
     before, after = small.stage.network.stem.weight, grown.stem.weight  # pyright: ignore
     assert torch.equal(after[:, :3], before)
     assert not after[:, 3:].any()
+
+
+def test_prompts_alone_are_refused_where_a_picture_is_needed(tmp_path: Path):
+    network = UNet(6, 3, 8, [1, 2], 1, residual=ScaleShift(groups=4))
+    stage = Stage(network, DiscreteSchedule(CosineBetas()), X0(), PixelSpace(SIZE), [LowResolution(4, SIZE)])
+    with pytest.raises(ConfigError, match="SampleImages has prompts, .* LowResolution reads low_resolution or image"):
+        fit(tmp_path, 1, SampleImages(["a red circle"]), module=Diffusion(stage, adam()))
+
+
+def test_a_mask_without_a_picture_is_refused():
+    with pytest.raises(ConfigError, match="a mask but no known_image"):
+        task().sample_images({"mask": torch.ones(1, 1, SIZE, SIZE)}, [0], 0)
+
+
+def test_a_clip_in_the_recipe_guides_the_prompts_and_is_missed_before_the_first_step(tmp_path: Path):
+    clip_export(tmp_path / "clip", SIZE)
+    for folder, expected in (("clip", nullcontext()), ("none", pytest.raises(ConfigError, match="there is no .*none"))):
+        module = task()
+        module.stage.sampling.steering = ClipGuidance(str(tmp_path / folder), 1.0)
+        with expected:
+            fit(tmp_path, 1, SampleImages(["a red circle"]), module=module)
+    assert (tmp_path / "samples" / "step_1.png").is_file()

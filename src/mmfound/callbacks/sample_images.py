@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from mmfound.batch import image_float
 from mmfound.callbacks.evaluations import evaluating, show
 from mmfound.data.errors import BadSample
+from mmfound.diffusion.stage import Stage
 from mmfound.errors import ConfigError
 from mmfound.evaluation.abilities import require_abilities, require_tokenizer
 from mmfound.evaluation.embedding import device_of
@@ -48,8 +49,20 @@ class SampleImages(Callback):
         require_abilities(user, pl_module, "sample_images")
         if self.prompts:
             require_tokenizer(user, data)
+            self._check_reads(pl_module)
         elif getattr(data, "val_source", None) is None:
             raise ConfigError(f"{user} has no prompts and the data no val_source to take some from; name either.")
+
+    def _check_reads(self, task: LightningModule) -> None:
+        stage: Any = getattr(task, "stage", None)
+        if isinstance(stage, Stage):
+            try:
+                stage.check_reads(("prompt", "tokens", "token_mask"))
+            except ConfigError as error:
+                raise ConfigError(
+                    f"callback SampleImages has prompts, and more is needed to draw: {error} Leave its prompts out, "
+                    "and samples of val_source are drawn."
+                ) from None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A prompt that is cut shows something else than it says."""
@@ -87,7 +100,7 @@ class SampleImages(Callback):
         data, device = trainer.datamodule, device_of(task)  # pyright: ignore[reportAttributeAccessIssue]
         if self.prompts:
             tokens = data.tokenizer(self.prompts)
-            return {name: value.to(device) for name, value in tokens.items()}, self.prompts
+            return {"prompt": self.prompts, **{name: value.to(device) for name, value in tokens.items()}}, self.prompts
         return _samples(data, self.count, device)
 
 
@@ -108,7 +121,7 @@ def _samples(data: Any, count: int, device: torch.device) -> tuple[dict[str, Any
         batch.update(data.tokenizer(texts))
     if all("label" in raw for raw in raws):
         batch["label"] = torch.tensor([raw["label"] for raw in raws])
-    return image_float({name: value.to(device) for name, value in batch.items()}), texts
+    return {"prompt": texts, **image_float({name: value.to(device) for name, value in batch.items()})}, texts
 
 
 def _tokenizer(trainer: Trainer) -> Any:

@@ -69,7 +69,7 @@ def main(argv: list[str]) -> int:
     sys.path.insert(0, str(Path.cwd()))  # for classes of one's own
     device = device_named(chosen.device, torch.cuda.is_available())
     loaded = load_pipeline(chosen.exports, device, trust=chosen.trust)
-    clip = None if chosen.clip is None else load_clip(chosen.clip, prompts)
+    clip = None if chosen.clip is None else load_clip(chosen.clip, prompts, loaded.pipeline.links[0].side)
     subjects = subjects_of(loaded, prompts, chosen.label)
     begin = begin_with(chosen.image, chosen.mask, loaded.pipeline, _say)
     wishes = Wishes(chosen.sampler, chosen.steps, chosen.guidance, clip, chosen.clip_scale)

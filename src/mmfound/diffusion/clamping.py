@@ -14,9 +14,9 @@ def clamped(denoise: Denoiser, known: Tensor, mask: Tensor) -> Denoiser:
     Args:
         denoise: what estimates the rest; thresholds go inside of it, for they would change the known part.
         known: [B, *shape] clean sample; what it holds elsewhere has no effect.
-        mask: [B, 1, ...] or [B, *shape] bool, or of 0 and 1; True where known, as GLIDE has it.
+        mask: [B, 1, ...] or [B, *shape] bool, or numbers, from 0.5 up known; True where known, as GLIDE has it.
     """
-    keep = mask.bool()
+    keep = mask.float() >= 0.5
 
     def held(x_t: Tensor, level: Level) -> Estimate:
         estimate = denoise(x_t, level)

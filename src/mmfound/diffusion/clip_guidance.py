@@ -81,6 +81,15 @@ class ClipGuidance(Steering):
 
         return on_the_sample_s_device
 
+    def check(self) -> None:
+        """Whether the folder is there.
+
+        Raises:
+            ConfigError: when it is not.
+        """
+        if self.folder is not None and not Path(self.folder).exists():
+            raise ConfigError(f"ClipGuidance: there is no {self.folder}; train it first, or name another encoder.")
+
     def score(self, batch: Mapping[str, Any], device: torch.device) -> Score:
         """(x_t [B, 3, H, W], level) to [B], how well samples fit the texts of a batch; differentiable in x_t."""
         return self._score(*self._texts(batch), device)

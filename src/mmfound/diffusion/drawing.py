@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mmfound.diffusion.clamping import clamped
+from mmfound.diffusion.conditioning.draws import SEEDS
 from mmfound.diffusion.estimates import Denoiser
 from mmfound.diffusion.fitting import check_droppable
 from mmfound.diffusion.guidance import Guidance
@@ -37,7 +38,8 @@ def draw(
 
     Args:
         stage: in eval mode.
-        batch: what its conditioners read, B rows on the network's device.
+        batch: what its conditioners read, B rows on the network's device. What they draw at random comes from its
+            `draw_seed` or, without it, from the streams: the same under the condition and under the null.
         noise: B streams.
         sampling: in place of the stage's.
         wrap: changes the guided denoiser, whose x0 is in no bounds yet (`clip_guided`).
@@ -52,6 +54,7 @@ def draw(
             schedule has.
     """
     sampling = sampling or stage.sampling
+    batch = {SEEDS: noise.seeds, **batch}
     levels = stage.schedule.levels(sampling.steps)
     device = next(stage.network.parameters()).device
     x = sampling.temperature * noise.draw(

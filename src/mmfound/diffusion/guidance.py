@@ -36,6 +36,13 @@ class Steering(ABC):
     def __call__(self, denoise: Denoiser, batch: Mapping[str, Any]) -> Denoiser:
         """Steer a denoiser of B samples; `batch` is what the stage's conditioners read, and what the other needs."""
 
+    def check(self) -> None:  # noqa: B027 - most need nothing from outside
+        """Refuse what is missing, before anything runs.
+
+        Raises:
+            ConfigError: naming it.
+        """
+
 
 @dataclass(frozen=True)
 class ClassifierFree(Guidance):
@@ -59,7 +66,7 @@ class ClassifierFree(Guidance):
     passes: Literal[1, 2] = 1
 
     def __post_init__(self) -> None:
-        if self.scale < 0:
+        if not self.scale >= 0:  # nor NaN
             raise ConfigError(f"ClassifierFree: scale is {self.scale}; 0 ignores the condition, 1 is without guidance.")
         if not 0 <= self.rescale <= 1:
             raise ConfigError(f"ClassifierFree: rescale is {self.rescale}; it goes from 0, not at all, to 1.")

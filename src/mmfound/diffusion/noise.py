@@ -13,6 +13,9 @@ class SampleNoise:
 
     Drawn on the CPU, so that it is the same on every device.
 
+    Attributes:
+        seeds: of the streams.
+
     Args:
         seed: of the run or the command.
         indices: [B] number of each sample, equal numbers draw equally.
@@ -20,7 +23,8 @@ class SampleNoise:
     """
 
     def __init__(self, seed: int, indices: Sequence[int], purpose: int = 0) -> None:
-        self._generators = [torch.Generator().manual_seed(mixed(seed, purpose, int(index))) for index in indices]
+        self.seeds = [mixed(seed, purpose, int(index)) for index in indices]
+        self._generators = [torch.Generator().manual_seed(seed) for seed in self.seeds]
 
     def __len__(self) -> int:
         return len(self._generators)

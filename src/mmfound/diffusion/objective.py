@@ -15,6 +15,7 @@ from mmfound.seeding import mixed
 
 _HALF_BIN = 1 / 255  # 256 values from -1 to 1
 _EDGE = 0.999  # beyond it lie only the first and the last of them
+_LARGEST = 1e6  # factor on a prediction's error in x0; the published cosine betas come to 2e4 for the noise
 
 
 def check(schedule: Schedule, prediction: Prediction) -> None:
@@ -24,11 +25,11 @@ def check(schedule: Schedule, prediction: Prediction) -> None:
         ConfigError: for the noise at zero SNR.
     """
     last = schedule.level(schedule.ends[1])
-    if not (prediction.out(last).isfinite() and prediction.skip(last).isfinite()):
+    if not max(prediction.out(last).abs(), prediction.skip(last).abs()) <= _LARGEST:  # nor NaN
         raise ConfigError(
             f"{type(prediction).__name__} cannot be used with {type(schedule).__name__}: at its last time, "
-            f"{schedule.ends[1]:g}, there is no signal, and the noise says nothing about x0. Predict V, X0 or Edm, or "
-            "take a schedule that keeps some signal."
+            f"{schedule.ends[1]:g}, there is next to no signal, and the noise says nothing about x0. Predict V, X0 or "
+            "Edm, or take a schedule that keeps some signal."
         )
 
 

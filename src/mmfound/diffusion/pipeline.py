@@ -168,7 +168,7 @@ class Pipeline:
         elif link.upsampler is not None and given is not None:
             told["low_resolution"] = _repeated(given.image_at(link.upsampler.low_size), len(indices))
         if given is not None and given.hole is not None:
-            told["known_image"] = _repeated(given.image_at(link.side), len(indices))
+            told["known_image"] = _repeated(given.known_image_at(link.side), len(indices))
             told["mask"] = _repeated(given.known_at(link.side), len(indices))
         return {key: value.to(self.device) if isinstance(value, Tensor) else value for key, value in told.items()}
 

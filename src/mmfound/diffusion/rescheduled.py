@@ -46,7 +46,7 @@ class Shifted(Rescheduled):
 
     def __init__(self, schedule: Schedule, shift: float) -> None:
         super().__init__(schedule)
-        if shift <= 0:
+        if not shift > 0:  # nor NaN
             raise ConfigError(f"Shifted: shift is {shift}; it is above 0, and below 1 for more noise.")
         self.shift = shift
 

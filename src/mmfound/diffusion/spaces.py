@@ -39,6 +39,8 @@ class PixelSpace(Space):
 
     def __init__(self, size: int) -> None:
         super().__init__()
+        if size < 1:
+            raise ConfigError(f"PixelSpace: size is {size}; it is the side of the pictures in pixels.")
         self.shape = (3, size, size)
 
     def encode(self, image: Tensor) -> Tensor:

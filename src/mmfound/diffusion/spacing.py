@@ -25,11 +25,17 @@ def spaced(total: int, spacing: str | Sequence[int], steps: int | None) -> list[
         spacing: the rule.
         steps: how many, or None for as many as the rule says; the first three say nothing.
     Raises:
-        ConfigError: when the rule cannot give that many, or is none.
+        ConfigError: when the rule cannot give that many, is none, or is left with time 0 alone.
     """
     if isinstance(spacing, str) and spacing in _BY_NUMBER:
         assert steps is not None
-        return [int(time) for time in _BY_NUMBER[spacing](total, steps)]
+        times = [int(time) for time in _BY_NUMBER[spacing](total, steps)]
+        if times == [0] and total > 1:
+            raise ConfigError(
+                f"spacing {spacing!r} takes a single step at time 0, where there is next to no noise; ask for 2 steps "
+                "or more, or take 'trailing'."
+            )
+        return times
     times = _respaced(total, spacing) if isinstance(spacing, str) else _listed(total, spacing)
     if steps is not None and steps != len(times):
         raise ConfigError(
@@ -62,10 +68,10 @@ def _respaced(total: int, spacing: str) -> list[int]:
     if spacing == "fast27":
         times = _sections(total, [10, 10, 3, 2, 2], spacing)
         return [*times[:-1], total - 3]
-    if spacing.startswith("ddim") and spacing[4:].isdigit():
+    if spacing.startswith("ddim") and spacing[4:].isdecimal():
         return _strided(total, int(spacing[4:]), spacing)
     counts = spacing.split(",")
-    if all(count.strip().isdigit() and int(count) > 0 for count in counts):
+    if all(count.strip().isdecimal() and int(count) > 0 for count in counts):
         return _sections(total, [int(count) for count in counts], spacing)
     raise ConfigError(
         f"spacing {spacing!r} is not known. Give one of {', '.join(_BY_NUMBER)}, counts such as '100' or "

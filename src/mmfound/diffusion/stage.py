@@ -1,6 +1,6 @@
 """One trained part of a diffusion system: network, schedule, prediction, space and conditioners bound together."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, cast
 
 import torch
@@ -16,7 +16,6 @@ from mmfound.diffusion.sampling import Sampling
 from mmfound.diffusion.schedules import Schedule
 from mmfound.diffusion.spaces import Space
 from mmfound.diffusion.variances import FixedSmall, LearnedRange, Variance
-from mmfound.errors import ConfigError
 
 Drop = Literal["by_rate", "none", "all"]
 
@@ -85,15 +84,18 @@ class Stage(nn.Module):
         Raises:
             ConfigError: when the batch lacks something.
         """
-        missing = sorted(self.reads - batch.keys())
-        if missing:
-            needy = next(type(c).__name__ for c in self.parts() if set(c.reads) & set(missing))
-            raise ConfigError(
-                f"{needy} reads {missing}, but the batch has only {sorted(batch)}. Set data.init_args.tokenizer, use a "
-                "source with captions or labels, or take the conditioner out of model.init_args.stage."
-            )
+        self.check_reads(batch)
         device = next(self.network.parameters()).device
         return join([part(batch, self._dropped(part, size, drop).to(device)) for part in self.parts()])
+
+    def check_reads(self, keys: Collection[str]) -> None:
+        """Refuse a batch with these keys alone when a conditioner needs another.
+
+        Raises:
+            ConfigError: naming both.
+        """
+        for part in self.parts():
+            part.check_reads(keys)
 
     def output(self, x_t: Tensor, level: Level, condition: Condition) -> tuple[Tensor, Tensor | None]:
         """The network's prediction and, with a learned variance, its fraction; both [B, ...] float32 at least."""

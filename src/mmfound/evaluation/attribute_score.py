@@ -21,7 +21,7 @@ from mmfound.evaluation.abilities import require_abilities, require_tokenizer
 from mmfound.evaluation.attributes import Judge, Verdict, look, tally
 from mmfound.evaluation.embedding import device_of, gather_lists, in_step
 from mmfound.evaluation.evaluator import Evaluator
-from mmfound.evaluation.prompted import OWN, Prompted
+from mmfound.evaluation.prompted import OWN, Prompted, told
 from mmfound.evaluation.table import Table
 from mmfound.metrics.intervals import wilson_interval
 
@@ -133,8 +133,8 @@ class AttributeScore(Evaluator):
         return self._splits()
 
     def sample(self, model: Any, batch: Mapping[str, Any]) -> Tensor:
-        """[B, 3, S, S] in [0, 1]: a picture for each sample of the batch."""
-        return model.sample_images(batch, batch["index"].tolist(), self.seed)
+        """[B, 3, S, S] in [0, 1]: a picture for each sample of the batch, of whose own it knows nothing."""
+        return model.sample_images(told(batch), batch["index"].tolist(), self.seed)
 
     def _splits(self) -> dict[str, Source]:
         return {"seen": self.source} | ({} if self.unseen is None else {"unseen": self.unseen})

@@ -1,6 +1,7 @@
 """Samples with the prompt that a model is given for each."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 
@@ -10,6 +11,13 @@ from mmfound.errors import DataError
 from mmfound.evaluation.selection import Spread
 
 OWN = "prompt"  # field of a sample's `meta`: its own prompt
+
+
+def told(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """What a model may know of samples that it draws: everything but their pictures, and the captions as `prompt`."""
+    known = {name: value for name, value in batch.items() if name != "image"}
+    captions = batch.get("captions")
+    return known if captions is None else {**known, "prompt": [(of_one or [""])[0] for of_one in captions]}
 
 
 class Prompted(Source):

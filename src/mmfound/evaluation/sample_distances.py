@@ -17,6 +17,7 @@ from mmfound.errors import ConfigError
 from mmfound.evaluation.abilities import require_abilities
 from mmfound.evaluation.embedding import device_of, in_step
 from mmfound.evaluation.evaluator import Evaluator
+from mmfound.evaluation.prompted import told
 from mmfound.evaluation.selection import Spread
 from mmfound.evaluation.table import Table
 from mmfound.metrics.kid import Distance, kernel_distance
@@ -44,7 +45,7 @@ class SampleDistances(Evaluator):
     (training against held-out pictures) and `kid_ceiling`, and `kid_gap_closed`, (ceiling - kid) / (ceiling - floor);
     then, by downsampled pixels and by features, `nearest_{pixels,features}_ratio`, the median distance of drawn
     pictures to their nearest training picture over that of held-out ones, and `copies_{pixels,features}`, the share of
-    drawn pictures nearer than all but 1 % of the held-out ones: about 0.01 where nothing is copied.
+    drawn pictures at least as near as 1 % of the held-out ones: about 0.01 where nothing is copied.
 
     Tables: `kid`, with standard errors and the tower's class as the name of the features; `nearest`, quantiles of the
     distances. Sheet: `nearest`, the drawn pictures that lie nearest to training pictures, each beside its nearest by
@@ -114,7 +115,7 @@ class SampleDistances(Evaluator):
         """Drawn and held-out pictures described, and the drawn ones, uint8."""
         rows: list[tuple[Tensor, ...]] = []
         for batch, is_new in in_step(data.eval_batches(Spread(self.source, self.samples), device)):
-            image = model.sample_images(batch, batch["index"].tolist(), self.seed).float().clamp(0, 1)
+            image = model.sample_images(told(batch), batch["index"].tolist(), self.seed).float().clamp(0, 1)
             if is_new:
                 picture = (image * 255).round().to(torch.uint8)
                 rows.append(
@@ -166,7 +167,7 @@ class SampleDistances(Evaluator):
             of_real, _ = nearest_samples(getattr(real, kind), getattr(train, kind))
             columns |= {f"drawn_{kind}": of_drawn.cpu(), f"held_out_{kind}": of_real.cpu()}
             metrics[f"nearest_{kind}_ratio"] = float(of_drawn.median() / of_real.median().clamp(min=1e-12))
-            metrics[f"copies_{kind}"] = float((of_drawn < of_real.quantile(_COPY)).float().mean())
+            metrics[f"copies_{kind}"] = float((of_drawn <= of_real.quantile(_COPY)).float().mean())
         rows = [[share, *(float(distance.quantile(share)) for distance in columns.values())] for share in _QUANTILES]
         self.tables.append(Table("nearest", ["quantile", *columns], rows))
         if distributed.rank() == 0 and self.shown:

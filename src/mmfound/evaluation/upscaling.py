@@ -16,6 +16,7 @@ from mmfound.errors import ConfigError
 from mmfound.evaluation.abilities import require_abilities
 from mmfound.evaluation.embedding import device_of, gather_lists, in_step
 from mmfound.evaluation.evaluator import Evaluator
+from mmfound.evaluation.prompted import told
 from mmfound.evaluation.selection import Spread
 from mmfound.evaluation.table import Table
 
@@ -59,7 +60,7 @@ class Upscaling(Evaluator):
         for batch, is_new in in_step(data.eval_batches(Spread(self.source, self.samples), device_of(model))):
             image = batch["image"].float()
             small = eight_bits(downsampled(image, self.size))
-            given = {name: value for name, value in batch.items() if name != "image"} | {"low_resolution": small}
+            given = {**told(batch), "low_resolution": small}
             drawn = model.sample_images(given, batch["index"].tolist(), self.seed)
             if is_new:
                 found += zip(psnr(drawn, image).tolist(), psnr(enlarged(small, image), image).tolist(), strict=True)

@@ -32,18 +32,25 @@ class Clip:
         return {"tokens_clip": tokens["tokens"], "token_mask_clip": tokens["token_mask"]}
 
 
-def load_clip(weights: str, prompts: Sequence[str]) -> Clip:
+def load_clip(weights: str, prompts: Sequence[str], side: int) -> Clip:
     """A CLIP from an export or released weights.
 
     Args:
         weights: as `mmfound.encoders.load_encoder` reads them.
         prompts: that it will be asked about.
+        side: of the pictures that it will be shown, in pixels.
 
     Raises:
-        ConfigError: when there are no such weights, no tokenizer or no prompts, or a prompt is too long.
+        ConfigError: when there are no such weights, no tokenizer or no prompts, a prompt is too long, or it
+            takes pictures of another size.
         DataError: when the weights are damaged.
     """
     loaded = load_encoder(weights)
+    if loaded.picture.size != side:
+        raise ConfigError(
+            f"{weights} takes pictures of {loaded.picture.size} pixels a side, and the first export draws them of "
+            f"{side}; name a CLIP that was trained for those."
+        )
     if not prompts:
         raise ConfigError("--clip pulls pictures towards their prompts; give --prompt TEXT or --prompts FILE.")
     if loaded.tokenizer is None:

@@ -61,11 +61,15 @@ def facts_of(path: Path) -> dict[str, Any] | None:
         if _may_be_ours(path):
             return None
         text = None
-    if text is None:
+    try:
+        facts = None if text is None else json.loads(text)
+    except ValueError:
+        facts = None
+    if facts is None:
         raise ConfigError(
             f"{path} is in the way, and `mmfound generate` has not drawn it; move it, or name another --to."
         )
-    return json.loads(text)
+    return facts
 
 
 def _may_be_ours(path: Path) -> bool:

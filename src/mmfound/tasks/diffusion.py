@@ -19,6 +19,7 @@ from mmfound.diffusion.loss_weights import LossWeight, Uniform
 from mmfound.diffusion.noise import SampleNoise
 from mmfound.diffusion.objective import denoising_losses, stratified, variational_losses
 from mmfound.diffusion.stage import Stage
+from mmfound.errors import ConfigError
 from mmfound.optim import Optim
 from mmfound.seeding import mixed
 from mmfound.tasks.base import Task
@@ -79,6 +80,8 @@ class Diffusion(Task):
 
         Where the batch has a `mask`, known pixels stay as they are in `known_image`.
         """
+        if "mask" in batch and "known_image" not in batch:
+            raise ConfigError("the batch has a mask but no known_image; add the picture whose known part it marks.")
         seeds = [mixed(seed, _CONDITION, int(index)) for index in indices]
         known = (self.stage.space.encode(batch["known_image"]), batch["mask"]) if "mask" in batch else None
         x0 = draw(self.stage, {**batch, SEEDS: seeds}, SampleNoise(seed, indices), known=known)
@@ -90,8 +93,10 @@ class Diffusion(Task):
         return {**state, **{_STAGE + name: value for name, value in self.stage.fitted(own).items()}}
 
     def setup(self, stage: str) -> None:
-        """Refuse a tokenizer with more ids than a text transformer has rows."""
+        """Refuse a tokenizer with more ids than a text transformer has rows, and steering by what is not there."""
         super().setup(stage)
+        if self.stage.sampling.steering is not None:
+            self.stage.sampling.steering.check()
         for part in self.stage.parts():
             for network in part.children():
                 check_vocabulary(network, tokenizer_in(self.trainer))

@@ -69,7 +69,7 @@ def test_pictures_of_any_smaller_size_are_upsampled_and_larger_ones_refused():
         assert conditioner({"low_resolution": pictures(size)}, NONE).concat.shape == (3, 3, 16, 16)
     with pytest.raises(ConfigError, match="20 x 20 pixels, more than the 16 x 16"):
         conditioner({"low_resolution": pictures(20)}, NONE)
-    with pytest.raises(ConfigError, match="needs the picture to upsample"):
+    with pytest.raises(ConfigError, match="reads low_resolution or image, but the batch has only"):
         conditioner({"tokens": NONE}, NONE)
 
 

@@ -25,9 +25,10 @@ def test_the_null_is_learned():
     assert labels.table.weight.grad[-1].tolist() == [2.0] * 8
 
 
-def test_a_label_without_a_row_is_named():
-    with pytest.raises(ConfigError, match="classes: 4, but the data have label 4"):
-        ClassLabels(classes=4, embed_dim=8).check({"label": torch.tensor([0, 4])})
+@pytest.mark.parametrize("label", [4, -1])
+def test_a_label_without_a_row_is_named(label: int):
+    with pytest.raises(ConfigError, match=f"classes: 4, but is given label {label}"):
+        ClassLabels(classes=4, embed_dim=8).check({"label": torch.tensor([0, label])})
 
 
 def test_a_rate_that_is_no_share_is_refused():

@@ -35,9 +35,9 @@ class ClassLabels(Conditioner):
 
     def check(self, batch: Mapping[str, Any]) -> None:
         """Refuse labels that have no row."""
-        largest = int(batch["label"].max())
-        if largest >= self.classes:
-            raise ConfigError(
-                f"ClassLabels has classes: {self.classes}, but the data have label {largest}; set classes to the "
-                "number of the source's classes."
-            )
+        for label in (int(batch["label"].max()), int(batch["label"].min())):
+            if not 0 <= label < self.classes:
+                raise ConfigError(
+                    f"ClassLabels has classes: {self.classes}, but is given label {label}; labels go from 0 to "
+                    f"{self.classes - 1}. Set classes to the number of the source's classes."
+                )

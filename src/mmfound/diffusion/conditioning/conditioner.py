@@ -1,7 +1,7 @@
 """Parts of a stage that make a `Condition` of a batch."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ class Conditioner(nn.Module):
 
     Attributes:
         reads: keys of the batch that it needs.
+        reads_one_of: further keys, one of which it needs.
         channels: that it puts beside x_t.
         token_width: width of the tokens that it makes, or None.
         vector_width: width of the vector that it makes, or None.
@@ -29,6 +30,7 @@ class Conditioner(nn.Module):
     """
 
     reads: tuple[str, ...] = ()
+    reads_one_of: tuple[str, ...] = ()
     channels: int = 0
     token_width: int | None = None
     vector_width: int | None = None
@@ -48,6 +50,24 @@ class Conditioner(nn.Module):
             batch: on the network's device.
             dropped_B: [B] bool, True on rows that get the null.
         """
+
+    def check_reads(self, keys: Collection[str]) -> None:
+        """Refuse a batch with these keys alone when another is needed.
+
+        Raises:
+            ConfigError: naming both.
+        """
+        name, given = type(self).__name__, sorted(keys)
+        missing = sorted(set(self.reads) - set(keys))
+        if missing:
+            raise ConfigError(
+                f"{name} reads {missing}, but the batch has only {given}. Set data.init_args.tokenizer, use a source "
+                "with captions or labels, or take the conditioner out of model.init_args.stage."
+            )
+        if self.reads_one_of and not set(self.reads_one_of) & set(keys):
+            raise ConfigError(
+                f"{name} reads {' or '.join(self.reads_one_of)}, but the batch has only {given}; it needs one of them."
+            )
 
     def check(self, batch: Mapping[str, Any]) -> None:  # noqa: B027 - most have nothing to say about values
         """Refuse values that it cannot take; called on the first batch of a run.

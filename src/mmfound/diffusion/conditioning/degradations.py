@@ -94,6 +94,10 @@ class NoiseAugmentation(nn.Module):
         """[B] float64 in [0, 1) on the CPU."""
         if "augmentation_level" in batch:
             given = torch.as_tensor(batch["augmentation_level"], dtype=torch.float64, device="cpu")
+            if not ((given >= 0) & (given < 1)).all():
+                raise ConfigError(
+                    f"augmentation_level is {given.tolist()}; it is a share of the way to noise, in [0, 1)."
+                )
             return given.expand(size)
         if self.training:
             return torch.rand(size, dtype=torch.float64)

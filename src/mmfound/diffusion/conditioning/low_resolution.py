@@ -36,6 +36,7 @@ class LowResolution(Conditioner):
     """
 
     channels = 3
+    reads_one_of = ("low_resolution", "image")
 
     def __init__(
         self,
@@ -74,13 +75,9 @@ class LowResolution(Conditioner):
                     f"LowResolution: the picture has {small.shape[-1]} x {small.shape[-2]} pixels, more than the "
                     f"{self.size} x {self.size} that this stage makes. Give it a smaller one."
                 )
-        elif "image" in batch:
-            small = downsampled(batch["image"], self.low_size)
         else:
-            raise ConfigError(
-                f"LowResolution reads low_resolution or image, but the batch has only {sorted(batch)}. An upsampler "
-                f"needs the picture to upsample, of {self.low_size} pixels."
-            )
+            self.check_reads(batch.keys())
+            small = downsampled(batch["image"], self.low_size)
         return eight_bits(small.float())
 
     def _upsampled(self, small: Tensor) -> Tensor:
