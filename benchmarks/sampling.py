@@ -14,10 +14,10 @@ import torch
 from guidance import Setup, cell, drawn
 from torch import Tensor
 
-from mmfound.diffusion import ClassifierFree, Ddpm, DpmSolver2M, Heun, Sampling
+from mmfound.diffusion import ClassifierFree, Ddim, Ddpm, DpmSolver2M, Heun, Sampling
 
-SCALE = 2.0
-MIDDLE = (-4.0, 3.0)  # log-SNR
+SCALE = 3.0
+EARLY = (-30.0, 1.0)  # log-SNR, as in the recipe
 
 
 def options(base: Sampling) -> dict[str, Sampling]:
@@ -29,17 +29,18 @@ def options(base: Sampling) -> dict[str, Sampling]:
             setattr(made, name, value)
         return made
 
-    inside = ClassifierFree(SCALE, interval=MIDDLE)
+    early, solver = ClassifierFree(SCALE, interval=EARLY), DpmSolver2M()
+    inside = f"guided at log-SNR up to {EARLY[1]:g}"
     return {
-        "DDIM, 50 steps": changed(steps=50),
-        "DDIM, 20 steps": changed(steps=20),
-        "DDIM, 10 steps": changed(steps=10),
         "ancestral, 50 steps": changed(steps=50, sampler=Ddpm()),
-        "DPM-Solver++(2M), 20 steps": changed(steps=20, sampler=DpmSolver2M()),
-        "DPM-Solver++(2M), 10 steps": changed(steps=10, sampler=DpmSolver2M()),
-        "Heun, 10 steps": changed(steps=10, sampler=Heun()),
-        f"DDIM, 20 steps, guided at log-SNR {MIDDLE[0]:g} to {MIDDLE[1]:g}": changed(steps=20, guidance=inside),
-        "DDIM, 20 steps, no guidance": changed(steps=20, guidance=None),
+        "DDIM, 50 steps": changed(steps=50, sampler=Ddim()),
+        "DDIM, 25 steps": changed(steps=25, sampler=Ddim()),
+        "DPM-Solver++(2M), 25 steps": changed(steps=25, sampler=solver),
+        f"DPM-Solver++(2M), 25 steps, {inside}": changed(steps=25, sampler=solver, guidance=early),
+        f"DPM-Solver++(2M), 15 steps, {inside}": changed(steps=15, sampler=solver, guidance=early),
+        f"DPM-Solver++(2M), 10 steps, {inside}": changed(steps=10, sampler=solver, guidance=early),
+        f"Heun, 10 steps, {inside}": changed(steps=10, sampler=Heun(), guidance=early),
+        "DPM-Solver++(2M), 25 steps, no guidance": changed(steps=25, sampler=solver, guidance=None),
     }
 
 
