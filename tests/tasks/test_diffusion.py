@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mmfound.abilities import SamplesImages
 from mmfound.callbacks import Ema, SampleImages, StepSeed
 from mmfound.data import ImageTextData, Pictures, Resize, Shapes
+from mmfound.data.captions import RandomCaption
 from mmfound.diffusion import (
     X0,
     ClassifierFree,
@@ -314,6 +315,18 @@ def test_captions_that_are_cut_are_counted(tmp_path: Path):
     check_captions(source)
     source.tokenizer.context = 4
     with pytest.warns(UserWarning, match="64 of the first 64 captions are longer"):
+        check_captions(source)
+
+
+def test_captions_that_are_never_picked_are_not_counted(tmp_path: Path):
+    source = data(tmp_path)
+    assert source.tokenizer is not None
+    source.tokenizer.prepare(lambda: ["a"], tmp_path)
+    source.source.captions = lambda: ["a", "a very long one " * 9] * 8  # pyright: ignore - two of each sample
+    source.caption = RandomCaption([1, 0])
+    check_captions(source)  # warnings are errors here
+    source.caption = RandomCaption([1, 1])
+    with pytest.warns(UserWarning, match="8 of the first 16 captions are longer"):
         check_captions(source)
 
 

@@ -2,7 +2,8 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import compress, cycle
 
 import torch
 
@@ -15,6 +16,10 @@ class Caption(ABC):
     @abstractmethod
     def __call__(self, captions: Sequence[str]) -> str:
         """One of the captions; random picks draw from torch's default generator, which is seeded for every sample."""
+
+    def possible(self, captions: Iterable[str]) -> Iterable[str]:
+        """Those of the captions of several samples, in their order, that may be picked, as far as that is known."""
+        return captions
 
 
 class FirstCaption(Caption):
@@ -54,3 +59,7 @@ class RandomCaption(Caption):
                 "give one weight for each, or none"
             )
         return captions[int(torch.multinomial(self.weights, 1))]
+
+    def possible(self, captions: Iterable[str]) -> Iterable[str]:
+        """All but those of weight zero."""
+        return captions if self.weights is None else compress(captions, cycle((self.weights > 0).tolist()))

@@ -95,7 +95,8 @@ class ImageTextData(LightningDataModule):
         size = image_size or next((side for side in given if side), 224)
         trained = nn.Sequential(train_image or RandomResizedCrop(size), *(augment or []))
         limits: dict[str, Any] = {"max_pixels": max_pixels, "alpha": alpha, "exif": exif}
-        self._train_prepare = Prepare(trained, caption or FirstCaption(), **limits)
+        self.caption = caption or FirstCaption()
+        self._train_prepare = Prepare(trained, self.caption, **limits)
         self._eval_prepare = Prepare(eval_image or CenterCrop(size), **limits)
         self._workers = (workers, start_method, prefetch)
         self.train_loader: TrainLoader | None = None

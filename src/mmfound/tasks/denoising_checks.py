@@ -10,6 +10,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from mmfound.data.captions import FirstCaption
 from mmfound.diffusion.spaces import Space
 from mmfound.text.lengths import cut_texts
 
@@ -56,11 +57,12 @@ def check_rate(module: nn.Module, optimizers: list[Any]) -> None:
 
 
 def check_captions(data: Any) -> None:
-    """Warn of captions that the tokenizer cuts, counted among the first of the source."""
+    """Warn of captions that the tokenizer cuts, counted among the first of the source that are trained on."""
     tokenizer, source = getattr(data, "tokenizer", None), getattr(data, "source", None)
     if tokenizer is None or source is None:
         return
-    texts = list(islice(source.captions(), _CAPTIONS))
+    picked = getattr(data, "caption", FirstCaption()).possible(source.captions())
+    texts = list(islice(picked, _CAPTIONS))
     cut = cut_texts(tokenizer, texts)
     if cut:
         rank_zero_warn(
