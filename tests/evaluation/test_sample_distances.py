@@ -72,6 +72,13 @@ def test_copies_show():
         assert found[f"nearest_{kind}_ratio"] == pytest.approx(0, abs=1e-6)
 
 
+def test_copies_show_where_held_out_pictures_are_copies_themselves():
+    score = SampleDistances(TRAIN, TRAIN, Averages(), samples=160, shown=0)
+    with torch.no_grad():
+        found = score.evaluate(Draws("copies"), data(TRAIN))
+    assert found["copies_pixels"] == found["copies_features"] == 1
+
+
 def test_an_untrained_model_is_at_the_ceiling_and_a_given_ceiling_is_used():
     found, _ = distances("noise")
     assert found["kid_gap_closed"] == pytest.approx(0, abs=0.02)

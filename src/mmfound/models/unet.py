@@ -65,8 +65,8 @@ class UNet(nn.Module):
         patch: int = 1,
     ) -> None:
         super().__init__()
-        factors = [patch * 2**level for level in range(len(multipliers))]
-        _check(width, multipliers, factors, attention_at, attention)
+        factors = _factors(width, multipliers, patch)
+        _check_attention(attention_at, factors, attention)
         self.width, self.embed_dim, self.factor = width, 4 * width, factors[-1]
         self.token_width = attention.token_width if attention else None
         self.recompute = recompute
@@ -170,23 +170,22 @@ def _laid_out(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last if is_float else torch.contiguous_format)
 
 
-def _check(
-    width: int,
-    multipliers: Sequence[int],
-    factors: Sequence[int],
-    attention_at: Sequence[int],
-    attention: Attention | None,
-) -> None:
+def _factors(width: int, multipliers: Sequence[int], patch: int) -> list[int]:
+    """By how much each level has fewer pixels a side than the picture."""
     if width % 2 or width < 2:
         raise ConfigError(f"UNet: width is {width}; it has to be even, for cosines and sines of the time.")
-    if factors and factors[0] < 1:
-        raise ConfigError(f"UNet: patch is {factors[0]}; it is the side of a square in pixels, at least 1.")
+    if patch < 1:
+        raise ConfigError(f"UNet: patch is {patch}; it is the side of a square in pixels, at least 1.")
     if any(multiplier < 1 for multiplier in multipliers):
         raise ConfigError(f"UNet: multipliers are {list(multipliers)}; each is a factor on the width, at least 1.")
-    if not factors:
+    if not multipliers:
         raise ConfigError("UNet: multipliers is empty; it has one number for each level.")
+    return [patch * 2**level for level in range(len(multipliers))]
+
+
+def _check_attention(attention_at: Sequence[int], factors: Sequence[int], attention: Attention | None) -> None:
     unknown = [factor for factor in attention_at if factor not in factors]
     if unknown:
-        raise ConfigError(f"UNet: attention_at has {unknown[0]}, and the levels' factors are {factors}.")
+        raise ConfigError(f"UNet: attention_at has {unknown[0]}, and the levels' factors are {list(factors)}.")
     if attention_at and attention is None:
         raise ConfigError(f"UNet: attention_at is {list(attention_at)}, and no kind of attention is set.")
