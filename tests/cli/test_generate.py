@@ -122,6 +122,19 @@ def test_a_grid_draws_everything_at_each_value(place: Path, run):
         assert len({picture.tobytes() for picture in pictures}) == len(axis.split(","))
 
 
+def test_guidance_ends_where_it_is_told_to(place: Path, run):
+    guided = ("generate", "--from", "base", *RED, "--guidance", "4")
+    assert run(*guided, "--grid", "guidance_until=-100,0,inf", "--to", "grid")[0] == 0
+    assert run(*guided, "--to", "all")[0] == 0
+    assert run("generate", "--from", "base", *RED, "--to", "none")[0] == 0
+    never, half, always = (read(f"grid/0000_0000_guidance_until={end}.png") for end in ("-100", "0", "inf"))
+    assert (always == read("all/0000_0000.png")).all()
+    assert (never == read("none/0000_0000.png")).all()
+    assert (half != always).any()
+    assert (half != never).any()
+    assert facts("grid/0000_0000_guidance_until=0.png")["stages"][0]["guidance"]["interval"] == ["-inf", 0.0]
+
+
 def test_values_of_a_grid_that_lie_close_have_pictures_of_their_own(place: Path, run):
     code, out, _ = run("generate", "--from", "base", *RED, "--grid", "guidance=2.0000001,2.0000002", "--to", "o")
     assert (code, out.split(";")[0]) == (0, "o: 2 pictures drawn")

@@ -86,6 +86,9 @@ BAD = {
     "a file of weights": (("--from", "base/module.safetensors", *RED), 2, "module.safetensors is no export of ours"),
     "too many values": ((*BASE, *RED, "--steps", "2", "3"), 2, "--steps has 2 values for 1 stages"),
     "guidance without a null": (("--from", "classes", "--label", "1", "--guidance", "2"), 2, "ClassLabels (drop 0"),
+    "an end of no guidance": ((*BASE, *RED, "--guidance_until", "1"), 2, "base is not guided; give --guidance G"),
+    "an end of guidance by 1": ((*BASE, *RED, "--guidance", "1", "--guidance_until", "1"), 2, "base is not guided"),
+    "an end that is no number": ((*BASE, *RED, "--guidance_until", "nan"), 2, "nan is no log-SNR to guide to"),
     "no class": (("--from", "classes"), 2, "classes draws classes; give --label"),
     "a class that there is not": (
         ("--from", "classes", "--label", "3"),

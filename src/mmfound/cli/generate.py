@@ -30,11 +30,13 @@ what to draw:
 how to draw it; what is left out is as the exports say, and of several values each is for a stage, from the first on:
   --steps T ...        steps
   --guidance G ...     scale of classifier-free guidance; 1 is without
+  --guidance_until L ...
+                       log-SNR at which it ends, where outlines begin, such as 1; inf is never
   --sampler NAME ...   ddpm, ddim, euler, heun or dpmsolver2m
   --clip WEIGHTS       a CLIP that has learned noise; pulls what the first export draws towards its prompt
   --clip_scale X       how much
-  --grid NAME=V,V,...  draw everything at each of these values, side by side on the sheet: of guidance, steps, sampler
-                       or clip_scale, of the first stage; or of seed or strength
+  --grid NAME=V,V,...  draw everything at each of these values, side by side on the sheet: of guidance,
+                       guidance_until, steps, sampler or clip_scale, of the first stage; or of seed or strength
 
 beginning with a picture of any size:
   --image PATH         with --mask, what is masked is drawn, and all other pixels stay as they are; with --strength, its
@@ -72,7 +74,7 @@ def main(argv: list[str]) -> int:
     clip = None if chosen.clip is None else load_clip(chosen.clip, prompts, loaded.pipeline.links[0].side)
     subjects = subjects_of(loaded, prompts, chosen.label)
     begin = begin_with(chosen.image, chosen.mask, loaded.pipeline, _say)
-    wishes = Wishes(chosen.sampler, chosen.steps, chosen.guidance, clip, chosen.clip_scale)
+    wishes = Wishes(chosen.sampler, chosen.steps, chosen.guidance, chosen.guidance_until, clip, chosen.clip_scale)
     variants = variants_of(loaded, wishes, chosen.seed, begin, chosen.strength, axis, values)
     pictures = pictures_of(subjects, chosen.n, variants)
     folder = Path(chosen.to) if chosen.to else Path("generated") / folder_name(pictures)
@@ -152,8 +154,16 @@ def _scale(text: str) -> float:
     return value
 
 
+def _log_snr(text: str) -> float:
+    value = float(text)
+    if value != value or value == -float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no log-SNR to guide to; leave guidance out with --guidance 1")
+    return value
+
+
 _AXES: dict[str, Callable[[str], Any]] = {
     "guidance": _scale,
+    "guidance_until": _log_snr,
     "steps": positive,
     "sampler": str.lower,
     "clip_scale": _scale,
@@ -173,6 +183,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--to")
     parser.add_argument("--steps", type=positive, nargs="+", default=[])
     parser.add_argument("--guidance", type=_scale, nargs="+", default=[])
+    parser.add_argument("--guidance_until", type=_log_snr, nargs="+", default=[])
     parser.add_argument("--sampler", type=str.lower, nargs="+", default=[])
     parser.add_argument("--clip")
     parser.add_argument("--clip_scale", type=_scale, nargs=1, default=[])

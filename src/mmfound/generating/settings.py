@@ -3,13 +3,14 @@
 import copy
 import difflib
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mmfound.diffusion import samplers
 from mmfound.diffusion.conditioning import Conditioner
-from mmfound.diffusion.guidance import ClassifierFree
+from mmfound.diffusion.guidance import ClassifierFree, Guidance
 from mmfound.diffusion.pipeline import Link
 from mmfound.diffusion.sampling import Sampler, Sampling
 from mmfound.errors import ConfigError
@@ -26,6 +27,7 @@ class Wishes:
         sampler: names.
         steps: numbers of steps.
         guidance: scales of classifier-free guidance; 1 is none.
+        guidance_until: largest log-SNR at which to guide; infinity is everywhere.
         clip: that guides the first stage, with `clip_scale`.
         clip_scale: one scale of its gradient, or none.
     """
@@ -33,6 +35,7 @@ class Wishes:
     sampler: Sequence[str] = ()
     steps: Sequence[int] = ()
     guidance: Sequence[float] = ()
+    guidance_until: Sequence[float] = ()
     clip: "Clip | None" = None
     clip_scale: Sequence[float] = ()
 
@@ -43,12 +46,12 @@ def settings_of(links: Sequence[Link], wishes: Wishes) -> list[Sampling]:
     Raises:
         ConfigError: when more values are given than there are stages, or one that a stage cannot be drawn with.
     """
-    for name in ("sampler", "steps", "guidance"):
-        given = getattr(wishes, name)
+    wished = {name: getattr(wishes, name) for name in ("sampler", "steps", "guidance", "guidance_until")}
+    for name, given in wished.items():
         if len(given) > len(links):
             raise ConfigError(f"--{name} has {len(given)} values for {len(links)} stages; give one for each, or fewer.")
     found = [
-        _settings(link, *(_nth(given, number) for given in (wishes.sampler, wishes.steps, wishes.guidance)))
+        _settings(link, **{name: given[number] for name, given in wished.items() if number < len(given)})
         for number, link in enumerate(links)
     ]
     if wishes.clip is not None:
@@ -78,6 +81,8 @@ def told(thing: Any) -> Any:
     """An object of settings as JSON: its class and what it was made with."""
     if isinstance(thing, (list, tuple)):
         return [told(inner) for inner in thing]
+    if isinstance(thing, float) and not math.isfinite(thing):
+        return str(thing)  # which JSON has no number for
     if thing is None or isinstance(thing, (bool, int, float, str)):
         return thing
     values = {name: told(value) for name, value in vars(thing).items() if not name.startswith("_")}
@@ -89,11 +94,13 @@ def told_sampling(sampling: Sampling) -> Mapping[str, Any]:
     return {name: told(value) for name, value in vars(sampling).items()}
 
 
-def _nth(given: Sequence[Any], number: int) -> Any:
-    return given[number] if number < len(given) else None
-
-
-def _settings(link: Link, sampler: str | None, steps: int | None, guidance: float | None) -> Sampling:
+def _settings(
+    link: Link,
+    sampler: str | None = None,
+    steps: int | None = None,
+    guidance: float | None = None,
+    guidance_until: float | None = None,
+) -> Sampling:
     own = link.stage.sampling
     made = copy.copy(own)
     if sampler is not None:
@@ -101,14 +108,24 @@ def _settings(link: Link, sampler: str | None, steps: int | None, guidance: floa
     if steps is not None:
         made.steps = steps
     if guidance is not None:
-        made.guidance = _guidance(own, guidance)
+        made.guidance = _scaled(own.guidance, guidance)
+    if guidance_until is not None:
+        made.guidance = _until(link, made.guidance, guidance_until)
     _check(link, made)
     return made
 
 
-def _guidance(own: Sampling, scale: float) -> ClassifierFree:
+def _scaled(own: Guidance | None, scale: float) -> ClassifierFree:
     """The stage's own with another scale, where it has one."""
-    return replace(own.guidance, scale=scale) if isinstance(own.guidance, ClassifierFree) else ClassifierFree(scale)
+    return replace(own, scale=scale) if isinstance(own, ClassifierFree) else ClassifierFree(scale)
+
+
+def _until(link: Link, own: Guidance | None, log_snr: float) -> ClassifierFree:
+    """The same up to a log-SNR."""
+    if not isinstance(own, ClassifierFree) or not own.needs_null:
+        raise ConfigError(f"--guidance_until {log_snr:g}: {link.name} is not guided; give --guidance G, not 1, as well.")
+    lowest = own.interval[0] if own.interval is not None else -math.inf
+    return replace(own, interval=None if (lowest, log_snr) == (-math.inf, math.inf) else (lowest, log_snr))
 
 
 def _check(link: Link, sampling: Sampling) -> None:
