@@ -14,9 +14,12 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+IMPORTED = ["torch", "lightning.pytorch", "mmfound.cli.training", "mmfound.tasks"]
 
 def run_on_ranks(ranks: int, function: Callable[..., Any], *args: Any, timeout_s: float = 120) -> list[Any]:
-    """Call `function(*args)` on every rank of a gloo group of spawned processes.
+    """Call `function(*args)` on every rank of a gloo group of new processes.
+
+    They are forked from a server that has only imported what takes seconds, and have the caller's environment.
 
     Args:
         ranks: number of processes, with one thread and seed 0 each.
@@ -33,9 +36,12 @@ def run_on_ranks(ranks: int, function: Callable[..., Any], *args: Any, timeout_s
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    results = mp.get_context("spawn").SimpleQueue()
+    forking = mp.get_context("forkserver")
+    forking.set_forkserver_preload(IMPORTED)
+    results = forking.SimpleQueue()
     place = (inspect.getfile(function), function.__qualname__)
-    context = mp.spawn(_run, (ranks, port, place, args, timeout_s, results), nprocs=ranks, join=False)
+    given = (dict(os.environ), ranks, port, place, args, timeout_s, results)
+    context = mp.start_processes(_run, given, nprocs=ranks, join=False, start_method="forkserver")
     assert context is not None
     by_rank = {}
     while not context.join(timeout=0.02):
@@ -46,9 +52,20 @@ def run_on_ranks(ranks: int, function: Callable[..., Any], *args: Any, timeout_s
     return [by_rank[rank] for rank in range(ranks)]
 
 
-def _run(rank: int, ranks: int, port: int, place: tuple[str, str], args: tuple, timeout_s: float, results: Any) -> None:
+def _run(
+    rank: int,
+    environment: dict[str, str],
+    ranks: int,
+    port: int,
+    place: tuple[str, str],
+    args: tuple,
+    timeout_s: float,
+    results: Any,
+) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
+    os.environ.clear()
+    os.environ.update(environment)
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(ranks), LOCAL_WORLD_SIZE=str(ranks))
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     dist.init_process_group("gloo", rank=rank, world_size=ranks, timeout=timedelta(seconds=timeout_s))
