@@ -14,7 +14,8 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-IMPORTED = ["torch", "lightning.pytorch", "mmfound.cli.training", "mmfound.tasks"]
+from tests.forked import server
+
 
 def run_on_ranks(ranks: int, function: Callable[..., Any], *args: Any, timeout_s: float = 120) -> list[Any]:
     """Call `function(*args)` on every rank of a gloo group of new processes.
@@ -36,9 +37,7 @@ def run_on_ranks(ranks: int, function: Callable[..., Any], *args: Any, timeout_s
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    forking = mp.get_context("forkserver")
-    forking.set_forkserver_preload(IMPORTED)
-    results = forking.SimpleQueue()
+    results = server().SimpleQueue()
     place = (inspect.getfile(function), function.__qualname__)
     given = (dict(os.environ), ranks, port, place, args, timeout_s, results)
     context = mp.start_processes(_run, given, nprocs=ranks, join=False, start_method="forkserver")

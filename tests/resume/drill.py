@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.forked import mmfound
+
 HERE = Path(__file__).parent
 LAST = "checkpoints/step=00000014.ckpt"
 _RATES = ("train/samples_per_second", "train/data_wait_share")  # the clock's
@@ -23,7 +25,7 @@ def fit(
     interrupt: str = "",
     sabotage: str = "",
     overlays: Sequence[str] = (),
-    launch: Sequence[str] = ("-m", "mmfound"),
+    launch: Sequence[str] = (),
 ) -> subprocess.CompletedProcess[str]:
     """Start a run, or go on with it.
 
@@ -33,10 +35,12 @@ def fit(
         interrupt: WHERE:STEP:WHAT[:RANK], see `parts.Interrupt`.
         sabotage: what resuming has to do without, see `parts`.
         overlays: further recipes of this folder.
-        launch: arguments of Python that call mmfound.
+        launch: arguments of Python that call mmfound; by default `-m mmfound`, where that starts further ranks.
     """
-    command = [sys.executable, *launch, *arguments(run, options, overlays)]
-    env = environment(interrupt, sabotage)
+    words, env = arguments(run, options, overlays), environment(interrupt, sabotage)
+    if not launch and "--trainer.devices" not in options:
+        return mmfound(words, env, timeout_s=300)
+    command = [sys.executable, *(launch or ("-m", "mmfound")), *words]
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
 
 
