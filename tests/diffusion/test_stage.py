@@ -33,14 +33,14 @@ from mmfound.diffusion.spaces import PixelSpace
 from mmfound.diffusion.stage import Stage
 from mmfound.errors import ConfigError
 from mmfound.models import GlideText, UNet
-from mmfound.models.unet_parts import Joint, ScaleShift
+from mmfound.models.unet_parts import ByPatch, ByPixel, Head, Joint, ScaleShift
 
 SIZE = 8
 
 
-def unet(in_channels: int = 3, out_channels: int = 3, token_width: int | None = None) -> UNet:
+def unet(in_channels: int = 3, out_channels: int = 3, token_width: int | None = None, head: Head | None = None) -> UNet:
     attention = Joint(token_width, head_dim=8)
-    net = UNet(in_channels, out_channels, 8, [1, 2], 1, [2], residual=ScaleShift(groups=4), attention=attention)
+    net = UNet(in_channels, out_channels, 8, [1, 2], 1, [2], ScaleShift(groups=4), attention=attention, head=head)
     for parameter in net.parameters():
         nn.init.normal_(parameter, std=0.1)  # a fresh network's output is zero
     return net
@@ -173,8 +173,10 @@ def test_outputs_are_float32_outside_of_autocast():
     assert output.dtype == torch.float32
 
 
-def test_a_grown_stem_makes_what_the_network_made_before():
-    small, large = stage(unet(6), LowResolution(4, SIZE)), stage(unet(10), Inpainting(SIZE), LowResolution(4, SIZE))
+@pytest.mark.parametrize("head", [ByPatch(), ByPixel(4)])
+def test_a_grown_network_makes_what_it_made_before(head: Head):
+    parts = [LowResolution(4, SIZE), Inpainting(SIZE)]
+    small, large = stage(unet(6, head=head), *parts[:1]), stage(unet(10, head=head), *reversed(parts))
     with pytest.raises(RuntimeError, match="size mismatch"):
         large.load_state_dict(small.state_dict())
     large.load_state_dict(large.fitted(small.state_dict()))

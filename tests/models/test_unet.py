@@ -12,8 +12,9 @@ from mmfound.building import build
 from mmfound.diffusion.conditioning import Condition
 from mmfound.errors import ConfigError
 from mmfound.models.unet import UNet
-from mmfound.models.unet_parts import Additive, ByConvolution, Joint, ScaleShift, Spatial
+from mmfound.models.unet_parts import Additive, ByConvolution, ByPixel, Joint, ScaleShift, Spatial
 from mmfound.nn.unet_blocks import GroupNorm
+from mmfound.nn.unet_output import PixelOutput
 
 ADM: dict[str, Any] = {"residual": ScaleShift(groups=8), "attention": Joint(token_width=12, head_dim=8)}
 LDM: dict[str, Any] = {
@@ -21,7 +22,8 @@ LDM: dict[str, Any] = {
     "resample": ByConvolution(),
     "attention": Spatial(token_width=12, heads=2),
 }
-styles = pytest.mark.parametrize("style", [ADM, LDM], ids=["adm", "ldm"])
+PIXELS: dict[str, Any] = {**ADM, "patch": 2, "attention_at": [4], "head": ByPixel(width=6)}
+styles = pytest.mark.parametrize("style", [ADM, LDM, PIXELS], ids=["adm", "ldm", "pixels"])
 
 
 def fresh(style: dict[str, Any] = ADM, **options: Any) -> UNet:
@@ -110,7 +112,7 @@ def test_concat_is_more_channels_behind_x():
     torch.testing.assert_close(split, unet(both, torch.tensor(3.0), Condition()))
 
 
-@styles
+@pytest.mark.parametrize("style", [ADM, LDM], ids=["adm", "ldm"])
 def test_patches_are_the_network_on_folded_pixels(style: dict[str, Any]):
     patched, plain = trained(style, patch=2, attention_at=[4]), UNet(12, 24, 16, [1, 2], 1, **style, attention_at=[2])
     state = patched.state_dict()
@@ -120,6 +122,31 @@ def test_patches_are_the_network_on_folded_pixels(style: dict[str, Any]):
     out = plain(F.pixel_unshuffle(x, 2), time, condition)
     torch.testing.assert_close(patched(x, time, condition), F.pixel_shuffle(out, 2), rtol=1e-5, atol=1e-5)
     assert patched.factor == 4
+
+
+def test_pixels_of_a_patch_meet_those_beyond_it():
+    unet = trained(PIXELS)
+    nn.init.zeros_(unet.out.unfold.weight)  # pyright: ignore - what the levels say is shut out
+    x, time, condition = inputs()
+    x.requires_grad_()
+    unet(x, time, condition)[0, 0, 4, 5].backward()
+    assert x.grad is not None
+    met = x.grad[0].abs().sum(0) > 0
+    assert met[2:7, 3:8].all()  # two convolutions of 3 x 3
+    assert int(met.sum()) == 25
+
+
+def test_what_the_levels_say_reaches_its_own_patch():
+    unet = trained(PIXELS)
+    made = PixelOutput(16, 3, 6, 2, 6)
+    made.load_state_dict(unet.out.state_dict())
+    h, x = torch.randn(1, 16, 4, 4), torch.randn(1, 3, 8, 8)
+    made.mix.weight.data[:, :3] = 0  # x is shut out
+    whole = made(h, x)
+    assert torch.equal(whole, made(h, torch.zeros_like(x)))
+    unfolded = made.unfold(h).unflatten(1, (6, 2, 2)).permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)
+    expected = made.last(F.silu(F.conv2d(unfolded, made.mix.weight[:, 3:], made.mix.bias, padding=1)))
+    torch.testing.assert_close(whole, expected)
 
 
 @styles
@@ -217,6 +244,7 @@ def test_memory_format_does_not_change_values(style: dict[str, Any]):
         ({"attention_at": [4]}, r"attention_at has 4.*\[1, 2\]"),
         ({"attention_at": [1], "patch": 2}, r"attention_at has 1.*\[2, 4\]"),
         ({"patch": 0}, "patch is 0"),
+        ({"head": ByPixel(width=0)}, "ByPixel: width is 0"),
         ({"attention": None}, r"attention_at is \[2\], and no kind"),
     ],
 )

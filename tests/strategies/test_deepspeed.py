@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from mmfound.errors import ConfigError
+from mmfound.muon import Muon
 from mmfound.runs import extensions
 from mmfound.strategies import DeepSpeed
-from mmfound.strategies.deepspeed import _check_task, _merge, _on_host, _prepare_to_compile
+from mmfound.strategies.deepspeed import _check_optimizer, _check_task, _merge, _on_host, _prepare_to_compile
 
 
 @pytest.mark.parametrize(
@@ -53,6 +54,12 @@ def test_clipping_by_value_is_refused():
 def test_offload_with_another_optimiser_is_refused():
     with pytest.raises(ConfigError, match="the recipe's optimiser is SGD"):
         _on_host(torch.optim.SGD(nn.Linear(1, 1).parameters()))
+
+
+def test_an_optimiser_of_matrices_is_refused():
+    with pytest.raises(ConfigError, match="Muon needs weights that are matrices, .* machines/fsdp2 or machines/ddp"):
+        _check_optimizer(Muon(nn.Linear(8, 8).parameters()))
+    _check_optimizer(torch.optim.AdamW(nn.Linear(8, 8).parameters()))
 
 
 def test_a_missing_compiler_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch):

@@ -51,6 +51,16 @@ def test_split_weights_learn_and_draw_the_same(root: Path, overlay: str):
     assert drawn == expected
 
 
+def test_split_matrices_have_whole_steps(tmp_path: Path):
+    muon = ("--config", str(RECIPE.with_name("muon.yaml")))
+    overlays = ["ddp", "fsdp2"]
+    fits = [fit(tmp_path / name, name, *muon, ranks=2) for name in overlays]
+    cut = fit(tmp_path / "cut", "deepspeed_zero2", *muon, ranks=2)
+    assert run(2, [*fits, cut]) == [0, 0, 2]
+    whole, split = (exported(tmp_path / name) for name in overlays)
+    torch.testing.assert_close(split, whole, rtol=0, atol=1e-5)
+
+
 def test_checkpoints_lack_the_frozen_tower_and_exports_have_it(root: Path):
     checkpoint = max((root / "ddp" / "checkpoints").glob("*.ckpt"))
     saved = torch.load(checkpoint, weights_only=True)["state_dict"].keys()

@@ -14,6 +14,8 @@ from mmfound.diffusion.spaces import Space
 from mmfound.diffusion.variances import LearnedRange
 from mmfound.errors import ConfigError
 
+_READ = ("network.stem.weight", "network.out.mix.weight")  # what meets x_t and the channels beside it
+
 
 def check_fit(network: nn.Module, space: Space, conditioners: Sequence[Conditioner], *, learns_variance: bool) -> None:
     """Refuse parts that do not fit; what a network does not say of itself is not checked.
@@ -101,10 +103,12 @@ def check_droppable(conditioners: Sequence[Conditioner], guidance: Guidance) -> 
     )
 
 
-def grown_stem(
+def grown(
     state: Mapping[str, Tensor], network: nn.Module, channels: int, conditioners: Sequence[Conditioner]
 ) -> dict[str, Tensor]:
-    """Zero weights for input channels that the network's stem has and the state's has not, behind the first `channels`.
+    """Zero weights for input channels that the network has and the state has not, behind the first `channels`.
+
+    They are of the stem, and of a head that joins what the network was given.
 
     Args:
         state: of a stage, its network's weights under `network.`.
@@ -115,8 +119,7 @@ def grown_stem(
     Raises:
         ConfigError: when new channels do not stand before those that were there.
     """
-    name = "network.stem.weight"
-    old, taken = state.get(name), _attribute(network, "stem.in_channels")
+    old, taken = state.get(_READ[0]), _attribute(network, "stem.in_channels")
     if old is None or taken is None or not channels <= old.shape[1] < taken:
         return dict(state)
     beside = [(type(part).__name__, part.channels) for part in conditioners if part.channels]
@@ -127,8 +130,14 @@ def grown_stem(
             f"the weights have {old.shape[1] - channels} channels beside the {channels} of x_t, and no last ones of "
             f"the conditioners have as many: {parts}. Name new conditioners before those that the weights know."
         )
-    zeros = old.new_zeros(old.shape[0], taken - old.shape[1], *old.shape[2:])
-    return {**state, name: torch.cat([old[:, :channels], zeros, old[:, channels:]], dim=1)}
+    more = taken - old.shape[1]
+    return {**state, **{name: _grown(state[name], channels, more) for name in _READ if name in state}}
+
+
+def _grown(weight: Tensor, first: int, more: int) -> Tensor:
+    """[out, in, h, w] -> [out, in + more, h, w]."""
+    zeros = weight.new_zeros(weight.shape[0], more, *weight.shape[2:])
+    return torch.cat([weight[:, :first], zeros, weight[:, first:]], dim=1)
 
 
 def _attribute(network: nn.Module, path: str) -> Any:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mmfound.diffusion import objective
 from mmfound.diffusion.conditioning import Condition, Conditioner, join
 from mmfound.diffusion.estimates import Denoiser, Estimate
-from mmfound.diffusion.fitting import check_fit, check_sampling, grown_stem
+from mmfound.diffusion.fitting import check_fit, check_sampling, grown
 from mmfound.diffusion.levels import Level, spread
 from mmfound.diffusion.predictions import Prediction
 from mmfound.diffusion.sampling import Sampling
@@ -122,7 +122,7 @@ class Stage(nn.Module):
         The new channels stand directly behind x_t, before those that were there, so that inpainting's do as in the
         released GLIDE upsampler. The network at first makes what it made before, whatever the new channels hold.
         """
-        return grown_stem(state, self.network, self.space.shape[0], self.parts())
+        return grown(state, self.network, self.space.shape[0], self.parts())
 
     def _dropped(self, conditioner: Conditioner, size: int, drop: Drop) -> Tensor:
         """[B] bool on the CPU."""

@@ -123,7 +123,9 @@ def _scaled(own: Guidance | None, scale: float) -> ClassifierFree:
 def _until(link: Link, own: Guidance | None, log_snr: float) -> ClassifierFree:
     """The same up to a log-SNR."""
     if not isinstance(own, ClassifierFree) or not own.needs_null:
-        raise ConfigError(f"--guidance_until {log_snr:g}: {link.name} is not guided; give --guidance G, not 1, as well.")
+        raise ConfigError(
+            f"--guidance_until {log_snr:g}: {link.name} is not guided; give --guidance G, not 1, as well."
+        )
     lowest = own.interval[0] if own.interval is not None else -math.inf
     return replace(own, interval=None if (lowest, log_snr) == (-math.inf, math.inf) else (lowest, log_snr))
 

@@ -13,9 +13,9 @@ from torch.utils.checkpoint import checkpoint
 
 from mmfound.errors import ConfigError
 from mmfound.models.unet_layout import Ways
-from mmfound.models.unet_parts import Attention, InBlocks, Resample, Residual, ScaleShift
+from mmfound.models.unet_parts import Attention, ByPatch, Head, InBlocks, Resample, Residual, ScaleShift
 from mmfound.nn.time_embedding import sinusoids
-from mmfound.nn.unet_blocks import Context, GroupNorm, OutputConv, zeroed
+from mmfound.nn.unet_blocks import Context, GroupNorm
 
 if TYPE_CHECKING:
     from mmfound.diffusion.conditioning.condition import Condition  # whose parts may hold models
@@ -45,6 +45,7 @@ class UNet(nn.Module):
         recompute: keep only the inputs of each block for the backward pass and compute the rest again.
         patch: side of the squares of pixels that the first level takes as one, each as its own channels: 2 saves three
             quarters of the work where pictures are small and simple. Factors count from the pixels.
+        head: how the last level becomes a picture; `ByPatch()` by default.
 
     Raises:
         ConfigError: when sizes do not fit each other.
@@ -63,6 +64,7 @@ class UNet(nn.Module):
         attention: Attention | None = None,
         recompute: bool = False,
         patch: int = 1,
+        head: Head | None = None,
     ) -> None:
         super().__init__()
         factors = _factors(width, multipliers, patch)
@@ -86,7 +88,7 @@ class UNet(nn.Module):
         self.middle = make.middle(channels[-1])
         self.up = make.up(channels, blocks, links)
         self.norm = GroupNorm(make.residual.groups, channels[0])
-        self.out = zeroed(OutputConv(channels[0], out_channels, patch))
+        self.out = (head or ByPatch()).make(channels[0], in_channels, out_channels, patch)
 
     def forward(self, x: Tensor, time: Tensor, condition: "Condition") -> Tensor:
         """Denoise.
@@ -106,7 +108,8 @@ class UNet(nn.Module):
         if condition.concat is not None:
             x = torch.cat([x, condition.concat.to(x.dtype)], dim=1)
         context = self._context(time.expand(len(x)), condition)
-        h_BCHW = self.stem(_laid_out(x.to(self.stem.weight.dtype)))
+        x = _laid_out(x.to(self.stem.weight.dtype))
+        h_BCHW = self.stem(x)
         links = [h_BCHW]
         for layers in self.down:
             h_BCHW = self._run(layers, h_BCHW, context)
@@ -114,7 +117,7 @@ class UNet(nn.Module):
         h_BCHW = self._run(self.middle, h_BCHW, context)
         for layers in self.up:
             h_BCHW = self._run(layers, torch.cat([h_BCHW, links.pop()], dim=1), context)
-        return self.out(F.silu(self.norm(h_BCHW))).contiguous()
+        return self.out(F.silu(self.norm(h_BCHW)), x).contiguous()
 
     def _context(self, time_B: Tensor, condition: "Condition") -> Context:
         dtype = self.stem.weight.dtype

@@ -1,4 +1,4 @@
-"""What a `UNet` is made of, as recipes choose it: a kind of residual block, of resampling and of attention.
+"""What a `UNet` is made of, as recipes choose it: a kind of residual block, of resampling, of attention and of head.
 
 Objects here are plain descriptions; they make layers that are called with (x [B, C, H, W], context).
 """
@@ -18,7 +18,9 @@ from mmfound.nn.unet_blocks import (
     Halve,
     ResidualBlock,
     ScaleShiftNorm,
+    zeroed,
 )
+from mmfound.nn.unet_output import OutputConv, PixelOutput
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,43 @@ class Spatial(Attention):
             raise ConfigError(f"heads is {self.heads}, which does not divide the {channels} channels of a layer.")
         heads = self.heads or _heads(channels, self.head_dim or channels)
         return SpatialTransformer(channels, heads, groups, self.token_width, self.depth)
+
+
+class Head(ABC):
+    """How the last level becomes a picture."""
+
+    @abstractmethod
+    def make(self, in_channels: int, given: int, channels: int, patch: int) -> nn.Module:
+        """A layer of (last level, normalised [B, in_channels, h, w], what the U-Net was given [B, given, H, W]).
+
+        It makes [B, channels, H, W], zero at the start, float32 at least, and has `channels` as an attribute.
+        """
+
+
+class ByPatch(Head):
+    """One convolution, whose channels are the pixels of a patch; as published where a patch is a pixel."""
+
+    def make(self, in_channels: int, given: int, channels: int, patch: int) -> nn.Module:
+        return zeroed(OutputConv(in_channels, channels, patch))
+
+
+@dataclass(frozen=True)
+class ByPixel(Head):
+    """Patches are unfolded to pixels, which two convolutions join with those that the U-Net was given.
+
+    So pixels of a patch go together with their neighbours beyond it, and what has little noise need not pass through
+    the channels of the levels. Ours; for patches of more than a pixel.
+
+    Args:
+        width: channels of a pixel.
+    """
+
+    width: int = 16
+
+    def make(self, in_channels: int, given: int, channels: int, patch: int) -> nn.Module:
+        if self.width < 1:
+            raise ConfigError(f"ByPixel: width is {self.width}; it is the channels of a pixel, at least 1.")
+        return PixelOutput(in_channels, given, channels, patch, self.width)
 
 
 def _heads(channels: int, head_dim: int) -> int:

@@ -64,27 +64,6 @@ class GroupNorm(nn.GroupNorm):
         return F.group_norm(input.to(dtype), self.num_groups, weight, bias, self.eps).to(input.dtype)
 
 
-class OutputConv(nn.Conv2d):
-    """A 3 x 3 convolution in float32 at least: noise of its rounding would be noise of the picture.
-
-    Args:
-        in_channels: of the input.
-        channels: of the picture.
-        patch: side of the square of the picture's pixels that each pixel of the input becomes.
-    """
-
-    def __init__(self, in_channels: int, channels: int, patch: int = 1) -> None:
-        super().__init__(in_channels, channels * patch**2, 3, padding=1)
-        self.channels, self.patch = channels, patch
-
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.Conv2d's own name
-        dtype = torch.promote_types(input.dtype, torch.float32)
-        assert self.bias is not None
-        with torch.autocast(input.device.type, enabled=False):
-            x = F.conv2d(input.to(dtype), self.weight.to(dtype), self.bias.to(dtype), padding=1)
-        return F.pixel_shuffle(x, self.patch)
-
-
 class ScaleShiftNorm(nn.Module):
     """norm(x) (1 + scale) + shift, both from the embedding (Dhariwal & Nichol 2021, arXiv:2105.05233, section 3.1)."""
 

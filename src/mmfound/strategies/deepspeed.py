@@ -169,6 +169,7 @@ class DeepSpeed(FolderSaving, DeepSpeedStrategy):
             optimizer, schedule = super()._init_optimizers()
         except MisconfigurationException as error:
             raise ConfigError(f"the task's optimisers do not suit DeepSpeed: {error} Use machines/ddp") from error
+        _check_optimizer(optimizer)
         assert self.lightning_module is not None
         name = {id(parameter): name for name, parameter in self.lightning_module.named_parameters()}
         self.names = [[name[id(parameter)] for parameter in group["params"]] for group in optimizer.param_groups]
@@ -189,6 +190,14 @@ def _check_task(task: LightningModule, trainer: Trainer) -> None:
         raise ConfigError(
             "trainer.gradient_clip_algorithm is value, and DeepSpeed clips by norm alone; leave it out, or use "
             "machines/ddp"
+        )
+
+
+def _check_optimizer(optimizer: Optimizer) -> None:
+    if getattr(optimizer, "needs_matrices", False):
+        raise ConfigError(
+            f"{type(optimizer).__name__} needs weights that are matrices, and ZeRO cuts them into flat pieces; use "
+            "AdamW, or machines/fsdp2 or machines/ddp"
         )
 
 
