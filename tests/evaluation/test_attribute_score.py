@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmfound.data import Shapes
@@ -100,6 +101,17 @@ def test_a_border_lets_both_ninths_count():
     assert not Judge().verdict(Judge().fits(image, [prompt])[0], prompt)["position"]
     kind = Judge(border=0.01)
     assert kind.verdict(kind.fits(image, [prompt])[0], prompt)["position"]
+
+
+def test_the_same_fault_is_larger_the_more_pixels_there_are():
+    scene = Scene((Item("red", "star", "large", 0.4, 0.5),), 250)
+    image = torch.from_numpy(render(scene, 32)).permute(2, 0, 1)[None] / 255
+    soft = F.interpolate(image, (64, 64), mode="bicubic").clamp(0, 1)
+    large, small = (judge.fits(soft, ["a red star"])[0] for judge in (Judge(), Judge(side=32)))
+    assert large.residual > 2 * small.residual
+    assert Judge(side=64).fits(image, ["a red star"])[0] == Judge().fits(image, ["a red star"])[0]
+    with pytest.raises(ConfigError, match="side is 8; below 16"):
+        Judge(side=8)
 
 
 def test_shuffled_prompts_are_never_the_samples_own():

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations, product
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from mmfound.data.sources.shapes_captions import place, relation
@@ -17,6 +18,8 @@ from mmfound.errors import ConfigError
 
 ATTRIBUTES = ("color", "shape", "size", "position", "relation")  # those that make up "all"
 SCORES = ("all", *ATTRIBUTES, "background", "found", "detector", "agreement")
+
+_SMALLEST = 16
 
 Verdict = Mapping[str, bool]  # of what the prompt says something, by the names of SCORES; "all" and "found" always
 
@@ -35,11 +38,14 @@ class Judge:
         explained: smallest share of every object's squared contrast that the fit has to explain.
         border: share of the side by which a centre may lie beyond the ninth, or the diagonal of a relation, that the
             prompt names; by default what the fit is good to, a sixtieth of a pixel at 32 pixels.
+        side: to which larger pictures are made small first, in pixels; by default they are judged as they are. An
+            outline that is off by the same share of a picture is a larger error the more pixels the picture has.
     """
 
     residual: float = RESIDUAL_BOUND
     explained: float = EXPLAINED_BOUND
     border: float = 0.0005
+    side: int | None = None
 
     def __post_init__(self) -> None:
         if not (0 < self.residual <= 1 and self.explained <= 1 and 0 <= self.border <= 0.1):
@@ -47,6 +53,8 @@ class Judge:
                 f"Judge: residual {self.residual} must lie in (0, 1], explained {self.explained} be at most 1, and "
                 f"border {self.border} lie in [0, 0.1]."
             )
+        if self.side is not None and self.side < _SMALLEST:
+            raise ConfigError(f"Judge: side is {self.side}; below {_SMALLEST} pixels shapes cannot be told apart.")
 
     def fits(self, image: Tensor, prompts: Sequence[str]) -> list[Fit]:
         """The nearest scene of as many objects as each prompt names.
@@ -58,6 +66,8 @@ class Judge:
         Raises:
             DataError: when a prompt is not understood.
         """
+        if self.side is not None and image.shape[-1] > self.side:
+            image = F.interpolate(image.float(), (self.side, self.side), mode="bicubic", antialias=True).clamp(0, 1)
         counts = [len(asked(prompt).items) for prompt in prompts]
         found: dict[int, Fit] = {}
         for objects in sorted(set(counts)):
