@@ -1,5 +1,6 @@
 """Pickles that would run code are found without running it."""
 
+import copyreg
 import os
 import pickle
 import zipfile
@@ -11,9 +12,10 @@ import pytest
 import torch
 from torch import nn
 from torch.distributed.checkpoint import FileSystemWriter, save
+from torch.distributed.checkpoint.metadata import _MEM_FORMAT_ENCODING
 
 from mmfound.errors import CheckpointError, ConfigError
-from mmfound.strategies.scan import scan_file, scan_folder
+from mmfound.strategies.scan import save_by_value, scan_file, scan_folder
 
 
 class Bomb:
@@ -43,6 +45,21 @@ def test_tensors_and_settings_pass(here: Path):
         "weights": OrderedDict(a=torch.ones(2), b=nn.Parameter(torch.ones(2, dtype=torch.bfloat16))),
         "plain": [1, 2.5, None, True, "x", (1,), {2}, torch.Size([3]), torch.float32, Path("x")],
     }
+    torch.save(state, here / "fine.pt")
+    scan_file(here / "fine.pt")
+
+
+def test_enumerations_are_saved_so_that_they_pass(here: Path, monkeypatch: pytest.MonkeyPatch):
+    def as_python_3_11_2_does(member: Any, protocol: Any) -> Any:
+        return getattr, (type(member), member.name)
+
+    monkeypatch.setattr(_MEM_FORMAT_ENCODING, "__reduce_ex__", as_python_3_11_2_does)
+    monkeypatch.delitem(copyreg.dispatch_table, _MEM_FORMAT_ENCODING, raising=False)
+    state = {"a": _MEM_FORMAT_ENCODING.TORCH_CONTIGUOUS_FORMAT}
+    torch.save(state, here / "refused.pt")
+    refused(here / "refused.pt", "getattr, which is no tensor")
+    save_by_value(_MEM_FORMAT_ENCODING)
+    assert b"getattr" not in pickle.dumps(state)
     torch.save(state, here / "fine.pt")
     scan_file(here / "fine.pt")
 

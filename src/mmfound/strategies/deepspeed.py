@@ -19,6 +19,7 @@ from mmfound.runs import extensions
 from mmfound.strategies import zero_files
 from mmfound.strategies.folders import FolderSaving
 from mmfound.strategies.loading import load_moments, load_weights
+from mmfound.strategies.scan import save_by_value
 from mmfound.strategies.weights import Zero3Weight, make_contiguous, trained_weights
 from mmfound.strategies.whole import read_meta, whole_checkpoint
 
@@ -105,6 +106,9 @@ class DeepSpeed(FolderSaving, DeepSpeedStrategy):
 
     def fill(self, checkpoint: dict[str, Any], folder: Path) -> None:
         """DeepSpeed's files for weights and moments, and one for all else."""
+        from deepspeed.runtime.zero.config import ZeroStageEnum
+
+        save_by_value(ZeroStageEnum)
         rest = {name: value for name, value in checkpoint.items() if name not in ("state_dict", "optimizer_states")}
         optimizer: Any = self.deepspeed_engine.optimizer
         groups = optimizer.param_groups

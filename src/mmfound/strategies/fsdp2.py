@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import nn
 from torch.distributed.checkpoint import DefaultSavePlanner, FileSystemWriter, save
+from torch.distributed.checkpoint.metadata import _MEM_FORMAT_ENCODING
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     set_optimizer_state_dict,
@@ -19,6 +20,7 @@ from torch.utils._pytree import tree_map
 
 from mmfound.strategies.folders import FolderSaving
 from mmfound.strategies.loading import load_weights
+from mmfound.strategies.scan import save_by_value
 from mmfound.strategies.weights import make_contiguous
 from mmfound.strategies.whole import by_name, is_dcp, whole_checkpoint
 
@@ -48,6 +50,7 @@ class Fsdp2(FolderSaving, ModelParallelStrategy):
         rest = {name: value for name, value in checkpoint.items() if name not in ("state_dict", "optimizer_states")}
         states = checkpoint.get("optimizer_states", [])
         shards = {f"optimizer_{place}": state for place, state in enumerate(states)}
+        save_by_value(_MEM_FORMAT_ENCODING)
         planner = DefaultSavePlanner(dedup_save_to_lowest_rank=True)  # buffers differ, and the first rank's count
         save(
             {"state_dict": checkpoint["state_dict"], **shards}, storage_writer=FileSystemWriter(folder), planner=planner
