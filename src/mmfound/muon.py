@@ -15,16 +15,12 @@ class Muon(optim.Muon):  # pyright: ignore[reportPrivateImportUsage]
     On the CPU it orthogonalises in the weights' own precision: timm has bfloat16 everywhere, which most processors
     emulate, ten times slower, and which a CPU gains nothing from at these sizes. Arguments and rates are timm's: with
     `adjust_lr_fn: match_rms_adamw`, the default, steps are about as large as AdamW's at the same rate. Its five
-    `quintic` iterations have coefficients of their own; `ns_coefficients: original` are those of the source.
+    `quintic` iterations have coefficients of their own; `ns_coefficients: original` are those of the source. It has to
+    see whole matrices: under ZeRO, which cuts them into flat pieces, it is refused.
 
     Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; the size of the steps Liu et
     al. 2025, arXiv:2502.16982, section 2.2.
-
-    Attributes:
-        needs_matrices: it has to see whole matrices, or all would have AdamW's steps; ZeRO has flat pieces.
     """
-
-    needs_matrices = True
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step."""

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import timm.optim
 import torch
 from torch import nn
 
@@ -57,8 +58,12 @@ def test_offload_with_another_optimiser_is_refused():
 
 
 def test_an_optimiser_of_matrices_is_refused():
-    with pytest.raises(ConfigError, match="Muon needs weights that are matrices, .* machines/fsdp2 or machines/ddp"):
-        _check_optimizer(Muon(nn.Linear(8, 8).parameters()))
+    weights = [nn.Linear(8, 8).weight]
+    for optimizer in (Muon(weights), timm.optim.Muon(weights), torch.optim.Muon(weights)):  # pyright: ignore
+        with pytest.raises(
+            ConfigError, match="Muon needs weights that are matrices, .* machines/fsdp2 or machines/ddp"
+        ):
+            _check_optimizer(optimizer)
     _check_optimizer(torch.optim.AdamW(nn.Linear(8, 8).parameters()))
 
 

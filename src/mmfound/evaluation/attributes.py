@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations, product
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from mmfound.data.sources.shapes_captions import place, relation
 from mmfound.data.sources.shapes_fit import EXPLAINED_BOUND, RESIDUAL_BOUND, Fit, ShapesFit
 from mmfound.data.sources.shapes_prompt import Asked, AskedItem, asked
 from mmfound.data.sources.shapes_scene import TONES, Item
+from mmfound.diffusion.conditioning.low_resolution import downsampled
 from mmfound.errors import ConfigError
 
 ATTRIBUTES = ("color", "shape", "size", "position", "relation")  # those that make up "all"
@@ -40,6 +40,9 @@ class Judge:
             prompt names; by default what the fit is good to, a sixtieth of a pixel at 32 pixels.
         side: to which larger pictures are made small first, in pixels; by default they are judged as they are. An
             outline that is off by the same share of a picture is a larger error the more pixels the picture has.
+
+    Raises:
+        ConfigError: when a bound is out of its range, or the side below 16.
     """
 
     residual: float = RESIDUAL_BOUND
@@ -67,7 +70,7 @@ class Judge:
             DataError: when a prompt is not understood.
         """
         if self.side is not None and image.shape[-1] > self.side:
-            image = F.interpolate(image.float(), (self.side, self.side), mode="bicubic", antialias=True).clamp(0, 1)
+            image = downsampled(image, self.side)
         counts = [len(asked(prompt).items) for prompt in prompts]
         found: dict[int, Fit] = {}
         for objects in sorted(set(counts)):

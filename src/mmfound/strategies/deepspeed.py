@@ -198,7 +198,9 @@ def _check_task(task: LightningModule, trainer: Trainer) -> None:
 
 
 def _check_optimizer(optimizer: Optimizer) -> None:
-    if getattr(optimizer, "needs_matrices", False):
+    from timm import optim  # seconds
+
+    if isinstance(optimizer, (torch.optim.Muon, optim.Muon)):  # pyright: ignore[reportPrivateImportUsage]
         raise ConfigError(
             f"{type(optimizer).__name__} needs weights that are matrices, and ZeRO cuts them into flat pieces; use "
             "AdamW, or machines/fsdp2 or machines/ddp"

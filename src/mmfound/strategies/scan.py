@@ -65,13 +65,12 @@ ALLOWED = frozenset(
 )
 
 
-def save_by_value(*kinds: type[Enum]) -> None:
-    """Save members of enumerations as class and value, as Python does.
+def save_by_value(kind: type[Enum]) -> None:
+    """Save members of an enumeration as class and value, as Python does.
 
     But 3.11.0 to 3.11.3 save a call of `getattr`, which could get at anything and which no scan lets through.
     """
-    for kind in kinds:
-        copyreg.pickle(kind, _by_value)
+    copyreg.pickle(kind, _by_value)
 
 
 def _by_value(member: Enum) -> tuple[type[Enum], tuple[Any]]:
