@@ -10,13 +10,15 @@ from mmfound.building import build
 from mmfound.data import ImageTextData, Resize, Shapes
 from mmfound.diffusion.pipeline import Link, Pipeline
 from mmfound.errors import ConfigError
-from mmfound.evaluation import AttributeScore, Chained, Evaluator
+from mmfound.evaluation import AttributeScore, Chained, Evaluator, Upscaling
 from mmfound.evaluation.embedding import device_of
 from mmfound.evaluation.table import Table
 from mmfound.generating.loading import load_pipeline
+from mmfound.tasks import Diffusion
 from mmfound.text import TrainedBpe
 from mmfound.text.loading import load_tokenizer
 from tests.generating.stages import randomise, smaller, stage, stage_export, text
+from tests.tasks.denoisers import adam
 
 SOURCE = Shapes(6, 16, split="val", objects=(1, 1), styles=("plain",))
 
@@ -90,3 +92,14 @@ def test_what_does_not_go_together_is_refused_before_the_first_step(base: str, t
         Chained(inner, [base, base]).check(upsampler(), tokens)
     with pytest.raises(ConfigError, match="before is empty"):
         Chained(inner, [])
+
+
+def test_what_a_model_cannot_be_told_is_refused_before_it_draws(base: str):
+    large = Shapes(6, 16, split="val", objects=(1, 1), styles=("plain",))
+    task, source = Diffusion(upsampler().stage, adam()), data(load_tokenizer(Path(base)))
+    with pytest.raises(ConfigError, match=r"AttributeScore 'attribute': LowResolution reads low_resolution or image"):
+        AttributeScore(large, samples=2).check(task, source)
+    Upscaling(large, 8, samples=2).check(task, source)
+    Chained(AttributeScore(large, samples=2), [base]).check(task, source)
+    with pytest.raises(ConfigError, match=r"Upscaling 'upscaling': TrainedText reads \['token_mask', 'tok"):
+        Upscaling(large, 8, samples=2).check(task, data(None))

@@ -17,11 +17,11 @@ from mmfound.data.sources.shapes_fit import Fit
 from mmfound.data.sources.shapes_prompt import asked
 from mmfound.data.sources.shapes_scene import CLASSES
 from mmfound.errors import ConfigError
-from mmfound.evaluation.abilities import require_abilities, require_tokenizer
+from mmfound.evaluation.abilities import require_tokenizer
 from mmfound.evaluation.attributes import Judge, Verdict, look, tally
 from mmfound.evaluation.embedding import device_of, gather_lists, in_step
 from mmfound.evaluation.evaluator import Evaluator
-from mmfound.evaluation.prompted import OWN, Prompted, told
+from mmfound.evaluation.prompted import OWN, Prompted, require_drawing, told
 from mmfound.evaluation.table import Table
 from mmfound.metrics.intervals import wilson_interval
 
@@ -74,6 +74,8 @@ class AttributeScore(Evaluator):
         detector_size: S; pictures of another size are resized to it.
     """
 
+    added: tuple[str, ...] = ()  # keys of the batch that `sample` makes
+
     def __init__(
         self,
         seen: Source,
@@ -102,9 +104,9 @@ class AttributeScore(Evaluator):
     def check(self, model: nn.Module, data: Any) -> None:
         """The model draws, there is a tokenizer, and the first prompts are understood."""
         user = f"evaluator AttributeScore {self.name!r}"
-        require_abilities(user, model, "sample_images")
         require_tokenizer(user, data)
         for source in self._splits().values():
+            require_drawing(user, model, data, source, *self.added)
             for prompt in Prompted(source, 1).captions():
                 asked(prompt)
 

@@ -32,6 +32,8 @@ class InpaintScore(AttributeScore):
         options: of `AttributeScore`.
     """
 
+    added = ("known_image", "mask")
+
     def __init__(
         self,
         seen: Shapes,

@@ -4,10 +4,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
 from mmfound.batch import RawSample
 from mmfound.data.source import Source
-from mmfound.errors import DataError
+from mmfound.errors import ConfigError, DataError
+from mmfound.evaluation.abilities import require_abilities
 from mmfound.evaluation.selection import Spread
 
 OWN = "prompt"  # field of a sample's `meta`: its own prompt
@@ -18,6 +20,32 @@ def told(batch: Mapping[str, Any]) -> dict[str, Any]:
     known = {name: value for name, value in batch.items() if name != "image"}
     captions = batch.get("captions")
     return known if captions is None else {**known, "prompt": [(of_one or [""])[0] for of_one in captions]}
+
+
+def require_drawing(user: str, model: nn.Module, data: Any, source: Source, *added: str) -> None:
+    """Refuse a model that does not draw, or not from what it would be told of these samples.
+
+    Args:
+        user: the evaluator, as it is called in the recipe.
+        model: the task, or stages in a row.
+        data: the DataModule, whose tokenizer says whether there are tokens.
+        source: the samples; the first stands for all.
+        added: keys of the batch that the evaluator makes itself.
+
+    Raises:
+        ConfigError: naming the evaluator and what is missing.
+    """
+    require_abilities(user, model, "sample_images")
+    check = getattr(model, "check_sampling", None)
+    if check is None:
+        return
+    keys = {*source[0], "index", *added} - {"image"}
+    if "captions" in keys:
+        keys |= {"prompt"} if getattr(data, "tokenizer", None) is None else {"prompt", "tokens", "token_mask"}
+    try:
+        check(keys)
+    except ConfigError as error:
+        raise ConfigError(f"{user}: {error}") from error
 
 
 class Prompted(Source):

@@ -14,10 +14,9 @@ from torch import Tensor, nn
 from mmfound import distributed
 from mmfound.data.source import Source
 from mmfound.errors import ConfigError
-from mmfound.evaluation.abilities import require_abilities
 from mmfound.evaluation.embedding import device_of, in_step
 from mmfound.evaluation.evaluator import Evaluator
-from mmfound.evaluation.prompted import told
+from mmfound.evaluation.prompted import require_drawing, told
 from mmfound.evaluation.selection import Spread
 from mmfound.evaluation.table import Table
 from mmfound.metrics.kid import Distance, kernel_distance
@@ -93,7 +92,7 @@ class SampleDistances(Evaluator):
 
     def check(self, model: nn.Module, data: Any) -> None:
         """The model draws, and the tower describes."""
-        require_abilities(f"evaluator SampleDistances {self.name!r}", model, "sample_images")
+        require_drawing(f"evaluator SampleDistances {self.name!r}", model, data, self.source)
         if not callable(getattr(self.tower, "features", None)):
             raise ConfigError(
                 f"evaluator SampleDistances {self.name!r}: {type(self.tower).__name__} has no features(image). Give an "

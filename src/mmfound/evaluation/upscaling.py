@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from mmfound.data.source import Source
 from mmfound.diffusion.conditioning.low_resolution import downsampled, eight_bits
 from mmfound.errors import ConfigError
-from mmfound.evaluation.abilities import require_abilities
 from mmfound.evaluation.embedding import device_of, gather_lists, in_step
 from mmfound.evaluation.evaluator import Evaluator
-from mmfound.evaluation.prompted import told
+from mmfound.evaluation.prompted import require_drawing, told
 from mmfound.evaluation.selection import Spread
 from mmfound.evaluation.table import Table
 
@@ -51,7 +50,7 @@ class Upscaling(Evaluator):
 
     def check(self, model: nn.Module, data: Any) -> None:
         """The model draws."""
-        require_abilities(f"evaluator Upscaling {self.name!r}", model, "sample_images")
+        require_drawing(f"evaluator Upscaling {self.name!r}", model, data, self.source, "low_resolution")
 
     def evaluate(self, model: Any, data: Any) -> dict[str, float]:
         """Make small, enlarge both ways, compare."""
