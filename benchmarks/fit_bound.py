@@ -1,7 +1,6 @@
 """How much of the exact score on drawn shapes is its bound's doing, and how much the number of pixels'.
 
     mmfound fit --config glide/shapes_base
-    mmfound fit --config glide/shapes_judge
     mmfound fit --config glide/shapes_upsampler
     python benchmarks/fit_bound.py --upsampler runs/glide/shapes_upsampler/export
 
@@ -19,12 +18,10 @@ from torch import Tensor
 
 from mmfound.data import Shapes
 from mmfound.data.sources.shapes_fit import Fit
-from mmfound.diffusion import SampleNoise, Stage, draw
-from mmfound.diffusion.conditioning.low_resolution import downsampled
+from mmfound.diffusion.conditioning.low_resolution import downsampled, eight_bits
 from mmfound.evaluation.attributes import Judge
 from mmfound.evaluation.upscaling import enlarged
-from mmfound.text.tokenizer import Tokenizer
-from mmfound.weights import pretrained
+from mmfound.generating.loading import load_pipeline
 
 BOUNDS = (0.10, 0.12, 0.14, 0.16, 0.18, 0.20)
 SMALL, LARGE = 32, 64
@@ -54,23 +51,19 @@ def by_bound(pictures: Tensor, prompts: list[str], pairs: int) -> None:
         print(f"| {bound:.2f} | {' | '.join(shares(judge, fits, prompts).values())} | {shares(judge, *two)['found']} |")
 
 
-@torch.inference_mode()
-def upsampled(small: Tensor, prompts: list[str], folder: str, tokenize: Tokenizer) -> Tensor:
-    """[n, 3, 64, 64] by the exported upsampler, whose tokens are the base model's."""
-    stage = pretrained(folder)
-    assert isinstance(stage, Stage)
-    pictures = []
-    for start in range(0, len(prompts), BATCH):
-        rows = list(range(start, min(start + BATCH, len(prompts))))
-        some = [prompts[row] for row in rows]
-        batch = {"prompt": some, **tokenize(some), "low_resolution": small[rows]}
-        pictures.append(stage.space.decode(draw(stage, batch, SampleNoise(0, rows), stage.sampling)))
+def upsampled(setup: Setup, exports: list[str]) -> Tensor:
+    """[n, 3, 64, 64] that the base model and the upsampler draw in a row."""
+    pipeline, pictures = load_pipeline(exports).pipeline, []
+    for start in range(0, len(setup.prompts), BATCH):
+        some = setup.prompts[start : start + BATCH]
+        batch = {"prompt": some, **setup.tokenize(some)}
+        pictures.append(pipeline.sample_images(batch, list(range(start, start + len(some))), 0))
     return torch.cat(pictures)
 
 
-def by_side(small: Tensor, setup: Setup, folder: str) -> None:
+def by_side(small: Tensor, setup: Setup, exports: list[str]) -> None:
     """The second table."""
-    large = upsampled(small, setup.prompts, folder, setup.tokenize)
+    large = upsampled(setup, exports)
     kinds = {
         f"as drawn, {SMALL} pixels": small,
         f"bicubic, {LARGE} pixels": enlarged(small, torch.empty(1, 3, LARGE, LARGE)),
@@ -86,16 +79,15 @@ def by_side(small: Tensor, setup: Setup, folder: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", default="runs/glide/shapes_base/export")
-    parser.add_argument("--judge", default="runs/glide/shapes_judge/export")
     parser.add_argument("--upsampler", help="an export of glide/shapes_upsampler, for the second table")
     parser.add_argument("--samples", type=int, default=256)
     parser.add_argument("--pairs", type=int, default=1000, help="true pictures of two objects")
     chosen = parser.parse_args()
-    setup = Setup(chosen.base, "", chosen.judge, chosen.samples)
-    pictures = drawn(setup.stage, setup.tokenize, setup.prompts, setup.stage.sampling)
+    setup = Setup(chosen.base, "", None, chosen.samples)
+    pictures = eight_bits(drawn(setup.stage, setup.tokenize, setup.prompts, setup.stage.sampling).clamp(0, 1))
     by_bound(pictures, setup.prompts, chosen.pairs)
     if chosen.upsampler:
-        by_side(pictures, setup, chosen.upsampler)
+        by_side(pictures, setup, [chosen.base, chosen.upsampler])
 
 
 if __name__ == "__main__":

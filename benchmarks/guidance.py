@@ -32,16 +32,21 @@ Share = tuple[float, float, float]  # with its interval
 
 
 class Setup:
-    """The base model, its prompts and both judges."""
+    """The base model, its prompts and, where it is named, the clean CLIP that judges."""
 
-    def __init__(self, base: str, noised: str, judge: str, samples: int) -> None:
+    def __init__(self, base: str, noised: str, judge: str | None, samples: int) -> None:
         stage = pretrained(base)
         assert isinstance(stage, Stage)
-        self.stage, self.noised, self.judge = stage, noised, load_encoder(judge)
+        self.stage, self.noised = stage, noised
         source = Shapes(samples, 32, split="val", objects=(1, 1), styles=("plain",), held_out="colour_shape")
         self.prompts = [source[index]["captions"][0] for index in range(samples)]  # pyright: ignore
         self.labels = torch.tensor([source[index]["label"] for index in range(samples)])  # pyright: ignore
         self.tokenize = tokenizer_of(base)
+        if judge is not None:
+            self._load(judge)
+
+    def _load(self, judge: str) -> None:
+        self.judge = load_encoder(judge)
         assert self.judge.tokenizer is not None
         text = self.judge.tokenizer([f"a {name}" for name in CLASSES])
         with torch.inference_mode():

@@ -10,7 +10,7 @@ from mmfound.building import build
 from mmfound.data import ImageTextData, Resize, Shapes
 from mmfound.diffusion.pipeline import Link, Pipeline
 from mmfound.errors import ConfigError
-from mmfound.evaluation import AttributeScore, Chained, Evaluator, Upscaling
+from mmfound.evaluation import AttributeScore, Chained, Evaluator, InpaintScore, Upscaling
 from mmfound.evaluation.embedding import device_of
 from mmfound.evaluation.table import Table
 from mmfound.generating.loading import load_pipeline
@@ -94,12 +94,18 @@ def test_what_does_not_go_together_is_refused_before_the_first_step(base: str, t
         Chained(inner, [])
 
 
-def test_what_a_model_cannot_be_told_is_refused_before_it_draws(base: str):
-    large = Shapes(6, 16, split="val", objects=(1, 1), styles=("plain",))
-    task, source = Diffusion(upsampler().stage, adam()), data(load_tokenizer(Path(base)))
-    with pytest.raises(ConfigError, match=r"AttributeScore 'attribute': LowResolution reads low_resolution or image"):
-        AttributeScore(large, samples=2).check(task, source)
-    Upscaling(large, 8, samples=2).check(task, source)
-    Chained(AttributeScore(large, samples=2), [base]).check(task, source)
-    with pytest.raises(ConfigError, match=r"Upscaling 'upscaling': TrainedText reads \['token_mask', 'tok"):
-        Upscaling(large, 8, samples=2).check(task, data(None))
+def test_pictures_that_a_model_needs_or_has_no_use_for_are_refused_before_it_draws(base: str):
+    enlarges, source = Diffusion(upsampler().stage, adam()), data(load_tokenizer(Path(base)))
+    draws = Diffusion(load_pipeline([base]).pipeline.links[0].stage, adam())
+    score, psnr = AttributeScore(SOURCE, samples=2), Upscaling(SOURCE, 8, samples=2)
+    score.check(draws, source)
+    psnr.check(enlarges, source)
+    Chained(score, [base]).check(enlarges, source)
+    with pytest.raises(ConfigError, match=r"AttributeScore 'attribute' has models draw .* needs \['low_resolution'\]"):
+        score.check(enlarges, source)
+    with pytest.raises(ConfigError, match=r"Upscaling 'upscaling' has models enlarge pictures, .* takes none"):
+        psnr.check(draws, source)
+    with pytest.raises(ConfigError, match=r"Upscaling 'upscaling' has models enlarge pictures, .* takes none"):
+        Chained(psnr, [base]).check(enlarges, source)
+    with pytest.raises(ConfigError, match=r"Chained 'inpaint': InpaintScore hides parts of pictures of one size"):
+        Chained(InpaintScore(SOURCE), [base])

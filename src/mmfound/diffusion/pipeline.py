@@ -1,6 +1,6 @@
 """Stages in a row: the first draws, each further one enlarges what the one before has drawn."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,10 +82,10 @@ class Pipeline:
         """The links whose stage reads this key of a batch."""
         return [link for link in self.links if key in link.stage.reads]
 
-    def check_sampling(self, keys: Collection[str]) -> None:
-        """Refuse to draw from batches with these keys alone."""
-        if "low_resolution" not in keys:
-            self.check(None)
+    @property
+    def pictures(self) -> frozenset[str]:
+        """Keys of pictures that the first stage has to be given; those behind it get what is drawn."""
+        return self.links[0].stage.pictures
 
     def sample_images(self, batch: Mapping[str, Any], indices: Sequence[int], seed: int) -> Tensor:
         """Draw as `SamplesImages` says, with each stage's own settings; tokens in the batch go to all stages."""

@@ -72,6 +72,12 @@ class Stage(nn.Module):
         """Keys of a batch that the conditioners need."""
         return frozenset(key for conditioner in self.parts() for key in conditioner.reads)
 
+    @property
+    def pictures(self) -> frozenset[str]:
+        """Keys of pictures that drawing needs, where training makes them of the sample's own."""
+        made = [part.reads_one_of for part in self.parts() if "image" in part.reads_one_of]
+        return frozenset(key for keys in made for key in keys) - {"image"}
+
     def condition(self, batch: Mapping[str, Any], size: int, drop: Drop = "none") -> Condition:
         """The condition of a batch of `size` samples.
 

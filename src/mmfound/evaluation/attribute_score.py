@@ -74,7 +74,7 @@ class AttributeScore(Evaluator):
         detector_size: S; pictures of another size are resized to it.
     """
 
-    added: tuple[str, ...] = ()  # keys of the batch that `sample` makes
+    added: tuple[str, ...] = ()  # keys of pictures that `sample` gives the model
 
     def __init__(
         self,
@@ -104,9 +104,9 @@ class AttributeScore(Evaluator):
     def check(self, model: nn.Module, data: Any) -> None:
         """The model draws, there is a tokenizer, and the first prompts are understood."""
         user = f"evaluator AttributeScore {self.name!r}"
+        require_drawing(user, model, *self.added)
         require_tokenizer(user, data)
         for source in self._splits().values():
-            require_drawing(user, model, data, source, *self.added)
             for prompt in Prompted(source, 1).captions():
                 asked(prompt)
 

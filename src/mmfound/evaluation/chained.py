@@ -31,6 +31,11 @@ class Chained(Evaluator):
         super().__init__(evaluator.source, name=evaluator.name)
         self.evaluator, self.before = evaluator, list(before)
         self._links: list[Link] = []
+        if "mask" in getattr(evaluator, "added", ()):
+            raise ConfigError(
+                f"evaluator Chained {self.name!r}: {type(evaluator).__name__} hides parts of pictures of one size, and "
+                "stages in a row have several. Use it without Chained on the stage that fills in."
+            )
         if not self.before:
             raise ConfigError("evaluator Chained: before is empty; name the export that draws, or leave Chained out.")
 

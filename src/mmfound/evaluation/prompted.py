@@ -12,6 +12,7 @@ from mmfound.errors import ConfigError, DataError
 from mmfound.evaluation.abilities import require_abilities
 from mmfound.evaluation.selection import Spread
 
+LOW = "low_resolution"  # key of the small picture that a stage enlarges
 OWN = "prompt"  # field of a sample's `meta`: its own prompt
 
 
@@ -22,30 +23,31 @@ def told(batch: Mapping[str, Any]) -> dict[str, Any]:
     return known if captions is None else {**known, "prompt": [(of_one or [""])[0] for of_one in captions]}
 
 
-def require_drawing(user: str, model: nn.Module, data: Any, source: Source, *added: str) -> None:
-    """Refuse a model that does not draw, or not from what it would be told of these samples.
+def require_drawing(user: str, model: nn.Module, *given: str) -> None:
+    """Refuse a model that does not draw, needs a picture that it would not be given, or has no use for the one it is.
 
     Args:
         user: the evaluator, as it is called in the recipe.
-        model: the task, or stages in a row.
-        data: the DataModule, whose tokenizer says whether there are tokens.
-        source: the samples; the first stands for all.
-        added: keys of the batch that the evaluator makes itself.
+        model: the task, or stages in a row; its `pictures`, if it has any, are keys of pictures that it needs.
+        given: keys of pictures that the evaluator adds to the batch.
 
     Raises:
-        ConfigError: naming the evaluator and what is missing.
+        ConfigError: naming the evaluator and the picture.
     """
     require_abilities(user, model, "sample_images")
-    check = getattr(model, "check_sampling", None)
-    if check is None:
+    needed = getattr(model, "pictures", None)
+    if needed is None:
         return
-    keys = {*source[0], "index", *added} - {"image"}
-    if "captions" in keys:
-        keys |= {"prompt"} if getattr(data, "tokenizer", None) is None else {"prompt", "tokens", "token_mask"}
-    try:
-        check(keys)
-    except ConfigError as error:
-        raise ConfigError(f"{user}: {error}") from error
+    if missing := sorted(set(needed) - set(given)):
+        raise ConfigError(
+            f"{user} has models draw from prompts and labels alone, but the first stage here needs {missing} as well. "
+            "Put mmfound.evaluation.Chained around it with the export that draws first, or use Upscaling."
+        )
+    if LOW in given and LOW not in needed:
+        raise ConfigError(
+            f"{user} has models enlarge pictures, but the first stage here takes none. Give it a LowResolution, or "
+            "take the evaluator out of the recipe."
+        )
 
 
 class Prompted(Source):

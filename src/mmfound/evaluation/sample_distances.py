@@ -92,7 +92,7 @@ class SampleDistances(Evaluator):
 
     def check(self, model: nn.Module, data: Any) -> None:
         """The model draws, and the tower describes."""
-        require_drawing(f"evaluator SampleDistances {self.name!r}", model, data, self.source)
+        require_drawing(f"evaluator SampleDistances {self.name!r}", model)
         if not callable(getattr(self.tower, "features", None)):
             raise ConfigError(
                 f"evaluator SampleDistances {self.name!r}: {type(self.tower).__name__} has no features(image). Give an "

@@ -15,7 +15,7 @@ from mmfound.diffusion.conditioning.low_resolution import downsampled, eight_bit
 from mmfound.errors import ConfigError
 from mmfound.evaluation.embedding import device_of, gather_lists, in_step
 from mmfound.evaluation.evaluator import Evaluator
-from mmfound.evaluation.prompted import require_drawing, told
+from mmfound.evaluation.prompted import LOW, require_drawing, told
 from mmfound.evaluation.selection import Spread
 from mmfound.evaluation.table import Table
 
@@ -50,7 +50,7 @@ class Upscaling(Evaluator):
 
     def check(self, model: nn.Module, data: Any) -> None:
         """The model draws."""
-        require_drawing(f"evaluator Upscaling {self.name!r}", model, data, self.source, "low_resolution")
+        require_drawing(f"evaluator Upscaling {self.name!r}", model, LOW)
 
     def evaluate(self, model: Any, data: Any) -> dict[str, float]:
         """Make small, enlarge both ways, compare."""
@@ -59,7 +59,7 @@ class Upscaling(Evaluator):
         for batch, is_new in in_step(data.eval_batches(Spread(self.source, self.samples), device_of(model))):
             image = batch["image"].float()
             small = eight_bits(downsampled(image, self.size))
-            given = {**told(batch), "low_resolution": small}
+            given = {**told(batch), LOW: small}
             drawn = model.sample_images(given, batch["index"].tolist(), self.seed)
             if is_new:
                 found += zip(psnr(drawn, image).tolist(), psnr(enlarged(small, image), image).tolist(), strict=True)

@@ -3,7 +3,7 @@
 Shape letters: B samples on this rank.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -87,10 +87,10 @@ class Diffusion(Task):
         x0 = draw(self.stage, {**batch, SEEDS: seeds}, SampleNoise(seed, indices), known=known)
         return self.stage.space.decode(x0)
 
-    def check_sampling(self, keys: Collection[str]) -> None:
-        """Refuse to draw from batches with these keys alone; see `Conditioner.check_reads`."""
-        for part in self.stage.parts():
-            part.check_reads(keys)
+    @property
+    def pictures(self) -> frozenset[str]:
+        """Keys of pictures that it has to be given to draw; see `Stage.pictures`."""
+        return self.stage.pictures
 
     def fitted(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weights of this task with fewer channels beside x_t; see `Stage.fitted`."""
