@@ -12,6 +12,8 @@ from torch import Tensor
 class Muon(optim.Muon):  # pyright: ignore[reportPrivateImportUsage]
     """timm's, whose steps of matrices and convolutions are orthogonalised; other weights have AdamW's.
 
+    With `nesterov` those are NAdamW's.
+
     On the CPU it orthogonalises in the weights' own precision: timm has bfloat16 everywhere, which most processors
     emulate, ten times slower, and which a CPU gains nothing from at these sizes. Arguments and rates are timm's: with
     `adjust_lr_fn: match_rms_adamw`, the default, steps are about as large as AdamW's at the same rate. Its five
