@@ -19,7 +19,7 @@ from torch import Tensor
 from mmfound.data import Shapes
 from mmfound.data.sources.shapes_fit import Fit
 from mmfound.diffusion.conditioning.low_resolution import downsampled, eight_bits
-from mmfound.evaluation.attributes import Judge
+from mmfound.evaluation.attributes import Judge, tally
 from mmfound.evaluation.upscaling import enlarged
 from mmfound.generating.loading import load_pipeline
 
@@ -30,8 +30,8 @@ SHOWN = ("all", "found")
 
 def shares(judge: Judge, fits: list[Fit], prompts: list[str]) -> dict[str, str]:
     """A cell for each score shown."""
-    verdicts = [judge.verdict(fit, prompt) for fit, prompt in zip(fits, prompts, strict=True)]
-    return {name: cell(share(sum(verdict[name] for verdict in verdicts), len(verdicts))) for name in SHOWN}
+    hits = tally(judge.verdict(fit, prompt) for fit, prompt in zip(fits, prompts, strict=True))
+    return {name: cell(share(*hits[name])) for name in SHOWN}
 
 
 def of_two(count: int) -> tuple[list[Fit], list[str]]:

@@ -64,7 +64,11 @@ class GivesImageFeatures(Protocol):
 
 @runtime_checkable
 class SamplesImages(Protocol):
-    """Draws pictures."""
+    """Draws pictures.
+
+    A property `pictures`, a set of keys of the batch, may name pictures that it has to be given; evaluators that do not
+    give them then refuse it before the first step.
+    """
 
     def sample_images(self, batch: Mapping[str, Any], indices: Sequence[int], seed: int) -> Tensor:
         """Draw one picture for each index.

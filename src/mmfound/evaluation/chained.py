@@ -23,7 +23,7 @@ class Chained(Evaluator):
     Metrics, tables and sheets are the other evaluator's.
 
     Args:
-        evaluator: of pictures, such as `AttributeScore`.
+        evaluator: of pictures, such as `AttributeScore`; none that hides parts of them.
         before: folders of exports, the stage that draws first; the model's own stage comes behind them.
     """
 
